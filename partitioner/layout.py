@@ -1,0 +1,340 @@
+"""All placements of a fleet, with who occupies them: what planning, diffing, applying and benchmarking share.
+
+Kept in columns, so that a million placements cost tens of megabytes: GPUs point at a table of distinct patterns (the
+placements of one GPU), and one row for each placement names its occupant. This module must not know solvers or plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from partitioner import catalog
+from partitioner.errors import GeometryError, SpecError
+from partitioner.geometry import Configuration, Geometry, Placement
+
+Index = npt.NDArray[np.int32]
+NOBODY = -1
+"""Occupant of a placement that nobody holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """The placements of one GPU, without occupants.
+
+    Parameters
+    ----------
+    model : name of the GPU model.
+    mode : mode of the GPU; None where it is left as it is, and then there are no placements.
+    placements : sorted by start.
+    """
+
+    model: str
+    mode: str | None
+    placements: tuple[Placement, ...] = ()
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """The geometry that the GPU uses, None where its mode is left open."""
+        return None if self.mode is None else catalog.gpu(self.model).geometry(self.mode)
+
+    @property
+    def configuration(self) -> Configuration:
+        """The multiset of profiles."""
+        counts: dict[str, int] = {}
+        for placement in sorted(self.placements, key=lambda p: (-p.profile.extent, -p.profile.compute_slices)):
+            counts[placement.profile.name] = counts.get(placement.profile.name, 0) + 1
+        return Configuration(counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One placement with its occupant; `workload` and `replica` are None where nobody holds it."""
+
+    profile: str
+    start: int
+    workload: str | None = None
+    replica: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuLayout:
+    """One GPU with its placements and occupants, sorted by start.
+
+    `host` is None where no host was named (planning for GPUs that are still to be bought).
+    """
+
+    host: str | None
+    gpu: int
+    model: str
+    mode: str | None
+    slots: tuple[Slot, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One replica and where it runs."""
+
+    workload: str
+    replica: int
+    host: str | None
+    gpu: int
+    mode: str
+    profile: str
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """GPUs of one pattern.
+
+    Parameters
+    ----------
+    pattern : what they all look like.
+    gpus : their rows in the layout, ascending; shape ``(n_gpus,)``.
+    """
+
+    pattern: Pattern
+    gpus: Index
+
+    def __len__(self) -> int:
+        return len(self.gpus)
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Placements and occupants of a sequence of GPUs. Two layouts are equal when they say the same of the same GPUs.
+
+    Parameters
+    ----------
+    hosts : names of hosts; None for GPUs without a host.
+    patterns : distinct patterns.
+    workloads : names of workloads.
+    gpu_host, gpu_index, gpu_pattern : for each GPU its row in `hosts`, its index in the host, its row in `patterns`;
+        shape ``(n_gpus,)``.
+    occupant, replica : for each placement, GPU after GPU and sorted by start, the row in `workloads` or `NOBODY`, and
+        the number of the replica; shape ``(n_placements,)``.
+    """
+
+    hosts: tuple[str | None, ...]
+    patterns: tuple[Pattern, ...]
+    workloads: tuple[str, ...]
+    gpu_host: Index
+    gpu_index: Index
+    gpu_pattern: Index
+    occupant: Index
+    replica: Index
+
+    # -- building --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def of(cls, gpus: Iterable[GpuLayout]) -> Layout:
+        """Return the layout of the given GPUs.
+
+        Raises
+        ------
+        SpecError
+            A GPU stands twice, or its placements are not legal.
+        """
+        hosts: dict[str | None, int] = {}
+        patterns: dict[Pattern, int] = {}
+        known: dict[tuple[Any, ...], int] = {}
+        workloads: dict[str, int] = {}
+        rows: list[tuple[int, int, int]] = []
+        occupants: list[int] = []
+        replicas: list[int] = []
+        seen: set[tuple[str | None, int]] = set()
+        for gpu in gpus:
+            if (gpu.host, gpu.gpu) in seen:
+                raise SpecError(f"{gpu_label(gpu.host, gpu.gpu)} stands twice in the layout")
+            seen.add((gpu.host, gpu.gpu))
+            key = (gpu.model, gpu.mode, tuple((slot.profile, slot.start) for slot in gpu.slots))
+            if key not in known:
+                known[key] = patterns.setdefault(_pattern_of(gpu), len(patterns))
+            rows.append((hosts.setdefault(gpu.host, len(hosts)), gpu.gpu, known[key]))
+            for slot in sorted(gpu.slots, key=lambda slot: slot.start):
+                held = slot.workload is not None
+                occupants.append(workloads.setdefault(slot.workload, len(workloads)) if slot.workload is not None else NOBODY)
+                replicas.append(slot.replica or 0 if held else NOBODY)
+        columns = np.array(rows, dtype=np.int32).reshape(-1, 3).T
+        return cls(
+            tuple(hosts),
+            tuple(patterns),
+            tuple(workloads),
+            *(np.ascontiguousarray(column) for column in columns),
+            np.array(occupants, dtype=np.int32),
+            np.array(replicas, dtype=np.int32),
+        )
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Return the number of GPUs, unused ones included."""
+        return len(self.gpu_pattern)
+
+    @cached_property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """First placement of each GPU, and the end; shape ``(n_gpus + 1,)``."""
+        sizes = np.array([len(pattern.placements) for pattern in self.patterns] or [0], dtype=np.int64)
+        return np.concatenate(([0], np.cumsum(sizes[self.gpu_pattern]))) if len(self) else np.zeros(1, dtype=np.int64)
+
+    @property
+    def used(self) -> npt.NDArray[np.bool_]:
+        """Whether a GPU has placements; shape ``(n_gpus,)``."""
+        return np.diff(self.offsets) > 0
+
+    def gpu(self, row: int) -> GpuLayout:
+        """Return one GPU with its occupants."""
+        pattern = self.patterns[self.gpu_pattern[row]]
+        first = int(self.offsets[row])
+        slots = []
+        for position, placement in enumerate(pattern.placements, first):
+            who = int(self.occupant[position])
+            held = who != NOBODY
+            slots.append(
+                Slot(
+                    placement.profile.name,
+                    placement.start,
+                    self.workloads[who] if held else None,
+                    int(self.replica[position]) if held else None,
+                )
+            )
+        return GpuLayout(self.hosts[self.gpu_host[row]], int(self.gpu_index[row]), pattern.model, pattern.mode, tuple(slots))
+
+    def __iter__(self) -> Iterator[GpuLayout]:
+        return (self.gpu(row) for row in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Layout):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<Layout of {len(self)} GPUs, {int(self.used.sum())} used, {len(self.occupant)} placements>"
+
+    def assignments(self) -> Iterator[Assignment]:
+        """Iterate over all replicas and where they run, GPU after GPU, by start."""
+        position = 0
+        occupants, replicas = self.occupant.tolist(), self.replica.tolist()
+        for host, index, row in zip(self.gpu_host.tolist(), self.gpu_index.tolist(), self.gpu_pattern.tolist(), strict=True):
+            pattern = self.patterns[row]
+            for placement in pattern.placements:
+                if occupants[position] != NOBODY:
+                    yield Assignment(
+                        self.workloads[occupants[position]],
+                        replicas[position],
+                        self.hosts[host],
+                        index,
+                        pattern.mode or "",
+                        placement.profile.name,
+                        placement.start,
+                    )
+                position += 1
+
+    def groups(self) -> tuple[Group, ...]:
+        """Return the GPUs grouped by pattern, in order of first appearance."""
+        found = []
+        order = np.argsort(self.gpu_pattern, kind="stable").astype(np.int32)
+        bounds = np.searchsorted(self.gpu_pattern[order], np.arange(len(self.patterns) + 1))
+        for row, pattern in enumerate(self.patterns):
+            gpus = order[bounds[row] : bounds[row + 1]]
+            if len(gpus):
+                found.append(Group(pattern, gpus))
+        return tuple(sorted(found, key=lambda group: int(group.gpus[0])))
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def to_data(self) -> list[dict[str, Any]]:
+        """Return the layout as plain data, one entry for each GPU."""
+        return [
+            {
+                "host": gpu.host,
+                "gpu": gpu.gpu,
+                "model": gpu.model,
+                "mode": gpu.mode,
+                "placements": [
+                    {"profile": slot.profile, "start": slot.start, "workload": slot.workload, "replica": slot.replica}
+                    for slot in gpu.slots
+                ],
+            }
+            for gpu in self
+        ]
+
+    @classmethod
+    def from_data(cls, data: object) -> Layout:
+        """Return the layout that `to_data` described.
+
+        Raises
+        ------
+        SpecError
+            The data has another form, or names GPUs or profiles that do not exist.
+        """
+        if not isinstance(data, Sequence) or isinstance(data, str):
+            raise SpecError(f"layout: a list of GPUs is wanted, not {type(data).__name__}")
+        return cls.of(_gpu_from_data(entry, position) for position, entry in enumerate(data))
+
+
+def gpu_label(host: str | None, gpu: int) -> str:
+    """Return the name of a GPU for people: ``esx-03/gpu0``, ``gpu0``."""
+    return f"{host}/gpu{gpu}" if host is not None else f"gpu{gpu}"
+
+
+def _pattern_of(gpu: GpuLayout) -> Pattern:
+    who = f"{gpu_label(gpu.host, gpu.gpu)} ({gpu.model})"
+    model = catalog.gpu(gpu.model)
+    if gpu.mode is None:
+        if gpu.slots:
+            raise SpecError(f"{who}: has placements but no mode; modes are {', '.join(model.modes)}")
+        return Pattern(model.name, None)
+    try:
+        geometry = model.geometry(gpu.mode)
+        placements = tuple(sorted((Placement(geometry.profile(s.profile), s.start) for s in gpu.slots), key=lambda p: p.start))
+    except (SpecError, GeometryError) as error:
+        raise SpecError(f"{who}: {error}") from error
+    reason = geometry.violation(placements)
+    if reason is not None:
+        raise SpecError(f"{who}: {reason}")
+    return Pattern(model.name, gpu.mode, placements)
+
+
+def _gpu_from_data(entry: object, position: int) -> GpuLayout:
+    kinds: dict[str, tuple[type, ...]] = {
+        "host": (str, type(None)),
+        "gpu": (int,),
+        "model": (str,),
+        "mode": (str, type(None)),
+        "placements": (list,),
+    }
+    slot_kinds: dict[str, tuple[type, ...]] = {
+        "profile": (str,),
+        "start": (int,),
+        "workload": (str, type(None)),
+        "replica": (int, type(None)),
+    }
+    values = _fields(entry, kinds, f"layout[{position}]")
+    slots = [
+        Slot(**_fields(slot, slot_kinds, f"layout[{position}].placements[{row}]"))
+        for row, slot in enumerate(values.pop("placements"))
+    ]
+    return GpuLayout(**values, slots=tuple(slots))
+
+
+def _fields(entry: object, kinds: Mapping[str, tuple[type, ...]], where: str) -> dict[str, Any]:
+    if not isinstance(entry, Mapping):
+        raise SpecError(f"{where}: a mapping is wanted, not {type(entry).__name__}")
+    for name in chain(kinds, entry):
+        if name not in kinds:
+            raise SpecError(f"{where}: unknown field {name!r}; fields are {', '.join(kinds)}")
+        if name not in entry:
+            raise SpecError(f"{where}: field {name!r} is missing")
+        if not isinstance(entry[name], kinds[name]) or isinstance(entry[name], bool):
+            raise SpecError(f"{where}.{name}: {entry[name]!r} is not {' or '.join(k.__name__ for k in kinds[name])}")
+    return dict(entry)
