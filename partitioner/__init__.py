@@ -1,1 +1,59 @@
-"""gpu-partitioner: a provably best way to cut NVIDIA GPUs for what has to run."""
+"""gpu-partitioner: say what has to run; get a provably best way to cut NVIDIA GPUs for it.
+
+Names are imported when they are first used, so that ``import partitioner`` costs next to nothing and loads no solver.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from partitioner import catalog as catalog
+    from partitioner.errors import GeometryError as GeometryError
+    from partitioner.errors import InfeasibleError as InfeasibleError
+    from partitioner.errors import PartitionerError as PartitionerError
+    from partitioner.errors import SpecError as SpecError
+    from partitioner.errors import VerificationError as VerificationError
+    from partitioner.fleet import Fleet as Fleet
+    from partitioner.fleet import Gpu as Gpu
+    from partitioner.fleet import Host as Host
+    from partitioner.layout import Assignment as Assignment
+    from partitioner.layout import Layout as Layout
+    from partitioner.metrics import Metrics as Metrics
+    from partitioner.planning import load as load
+    from partitioner.planning import plan as plan
+    from partitioner.planning import plan_mig as plan_mig
+    from partitioner.planning import plan_vgpu as plan_vgpu
+    from partitioner.plans import Plan as Plan
+    from partitioner.solver.explain import Unplaced as Unplaced
+    from partitioner.workload import Workload as Workload
+
+_HOMES = {
+    "errors": ("GeometryError", "InfeasibleError", "PartitionerError", "SpecError", "VerificationError"),
+    "fleet": ("Fleet", "Gpu", "Host"),
+    "layout": ("Assignment", "Layout"),
+    "metrics": ("Metrics",),
+    "planning": ("load", "plan", "plan_mig", "plan_vgpu"),
+    "plans": ("Plan",),
+    "solver.explain": ("Unplaced",),
+    "workload": ("Workload",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["catalog", *sorted(_HOME_OF)]  # noqa: PLE0604 - all are strings
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name == "catalog":
+        return import_module("partitioner.catalog")
+    if name in _HOME_OF:
+        value = getattr(import_module(f"partitioner.{_HOME_OF[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'partitioner' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import reprlib
 import stat
 import sys
 import tempfile
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +30,15 @@ MAX_INPUT_MIB = 64
 """Largest input file read [MiB]; saved plans may be larger."""
 _MAX_EXPANDED_NODES = 20_000_000  # a YAML file that grows beyond this through aliases is an attack, not an input
 
+MAX_DEPTH = 100
+"""Deepest nesting of an input; what people write stays below ten, and the YAML library crashes on 100,000."""
+
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Location = Sequence[str | int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Document:
     """What a file says, and where.
 
@@ -53,15 +59,22 @@ class Document:
         """Return the 1-based line where the value at `location` stands, or of its nearest enclosing value."""
         if self.syntax == "toml":
             return _toml_line(self.text, location)
-        node = yaml.compose(self.text, Loader=_Loader)
-        line = None
-        for key in (None, *location):
-            child = node if key is None else _yaml_child(node, key)
-            if child is None:
+        node, line = self._root, None
+        for key in location:
+            if node is None:
                 break
-            node = child
-            line = node.start_mark.line + 1
-        return line
+            line = int(node.start_mark.line) + 1
+            node = _yaml_child(node, key)
+        return line if node is None else int(node.start_mark.line) + 1
+
+    @cached_property
+    def _root(self) -> yaml.Node | None:
+        """Marked nodes of a YAML or JSON text, read once for all problems of a file."""
+        try:
+            node: yaml.Node | None = yaml.compose(self.text, Loader=_Loader)
+        except yaml.YAMLError:  # JSON is not quite a part of YAML: escaped surrogates, keys over 1,024 characters
+            return None
+        return node
 
     def problem(self, message: str, location: Location = ()) -> Problem:
         """Return a problem of this document at `location`."""
@@ -136,29 +149,51 @@ def parse(text: str, *, origin: str, syntax: str = "yaml") -> Document:
             data = json.loads(text, object_pairs_hook=_unique_pairs)
         else:
             data = _load_yaml(text)
+        if syntax != "yaml":
+            _check_depth(data)
     except json.JSONDecodeError as error:
         raise SpecError(Problem(f"not JSON: {error.msg}", origin, error.lineno)) from error
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"line (\d+)", str(error))
         raise SpecError(Problem(f"not TOML: {error}", origin, int(found[1]) if found else None)) from error
-    except _RepeatedKey as error:
+    except _RepeatedKeyError as error:
         line = error.line or _line_of_repeated_key(text, str(error))
         raise SpecError(Problem(f"key {str(error)!r} stands twice; each name may stand once", origin, line)) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = " ".join(part for part in (error.problem, error.context) if part)
         raise SpecError(Problem(f"not YAML: {what}", origin, mark.line + 1 if mark else None)) from error
+    except yaml.reader.ReaderError as error:
+        line = text.encode()[: error.position].count(b"\n") + 1
+        raise SpecError(Problem(f"not YAML: {error.reason}, character {error.character:#04x}", origin, line)) from error
     except (yaml.YAMLError, ValueError) as error:
         raise SpecError(Problem(f"not {syntax.upper()}: {error}", origin)) from error
-    except RecursionError as error:
-        raise SpecError(Problem("nested too deep to be read", origin)) from error
+    except (RecursionError, _TooDeepError) as error:
+        message = f"nested too deep to be read; at most {MAX_DEPTH} levels"
+        raise SpecError(Problem(message, origin, getattr(error, "line", None))) from error
     return Document(data, origin, text, syntax)
 
 
-class _RepeatedKey(Exception):
+class _RepeatedKeyError(Exception):
     def __init__(self, key: str, line: int | None = None) -> None:
         super().__init__(key)
         self.line = line
+
+
+class _TooDeepError(Exception):
+    def __init__(self, line: int | None = None) -> None:
+        super().__init__()
+        self.line = line
+
+
+def _check_depth(data: object) -> None:
+    level = [data] if isinstance(data, dict | list) else []
+    for _ in range(MAX_DEPTH + 1):
+        inner = chain.from_iterable(parts.values() if isinstance(parts, dict) else parts for parts in level)
+        level = [part for part in inner if isinstance(part, dict | list)]
+        if not level:
+            return
+    raise _TooDeepError
 
 
 def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -167,7 +202,7 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise _RepeatedKey(key)
+                raise _RepeatedKeyError(key)
             seen.add(key)
     return result
 
@@ -179,20 +214,38 @@ def _line_of_repeated_key(text: str, key: str) -> int | None:
 
 
 def _load_yaml(text: str) -> Any:
+    _check_yaml_depth(text)
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:
             return None
         _check_nodes(node)
-        return loader.construct_document(node)
+        try:
+            return loader.construct_document(node)
+        except (AttributeError, IndexError, KeyError) as error:  # what PyYAML raises for `!!bool maybe`, `!!int ""`
+            raise yaml.YAMLError(f"a value does not suit its tag ({error!r})") from error
     finally:
         loader.dispose()
+
+
+def _check_yaml_depth(text: str) -> None:
+    """Refuse deep nesting from the flat stream of events: building the nodes recurses in C and would crash Python."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                mark = event.start_mark
+                raise _TooDeepError(mark.line + 1 if mark else None)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _check_nodes(root: yaml.Node) -> None:
     """Refuse repeated keys and documents that aliases blow up; each node is visited once."""
     size: dict[int, int] = {}
+    height: dict[int, int] = {}  # aliases can nest deeper than the text does
     pending: list[tuple[yaml.Node, bool]] = [(root, False)]
     open_nodes: set[int] = set()
     while pending:
@@ -205,6 +258,9 @@ def _check_nodes(root: yaml.Node) -> None:
         if done:
             open_nodes.discard(id(node))
             size[id(node)] = 1 + sum(size[id(child)] for child in children)
+            height[id(node)] = 1 + max((height[id(child)] for child in children), default=0)
+            if height[id(node)] > MAX_DEPTH + 1:
+                raise _TooDeepError(node.start_mark.line + 1)
             if size[id(node)] > _MAX_EXPANDED_NODES:
                 raise yaml.MarkedYAMLError(problem="aliases make the document too large", problem_mark=node.start_mark)
             continue
@@ -217,7 +273,7 @@ def _check_nodes(root: yaml.Node) -> None:
             for key, _ in node.value:
                 if isinstance(key, yaml.ScalarNode) and key.value != "<<":
                     if key.value in seen:
-                        raise _RepeatedKey(key.value, key.start_mark.line + 1)
+                        raise _RepeatedKeyError(key.value, key.start_mark.line + 1)
                     seen.add(key.value)
         open_nodes.add(id(node))
         pending.append((node, True))
@@ -225,41 +281,46 @@ def _check_nodes(root: yaml.Node) -> None:
 
 
 def _yaml_child(node: yaml.Node, key: str | int) -> yaml.Node | None:
+    child: yaml.Node | None = None
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
             if isinstance(name, yaml.ScalarNode) and name.value == str(key):
                 # A scalar's own line is its key's line; that is where people look.
-                return value if not isinstance(value, yaml.ScalarNode) else yaml.ScalarNode("", "", name.start_mark)
+                child = yaml.ScalarNode("", "", name.start_mark) if isinstance(value, yaml.ScalarNode) else value
+                break
     elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-        return node.value[key]
-    return None
+        child = node.value[key]
+    return child
+
+
+_TOML_HEADER = re.compile(r"^\s*\[\[?\s*([\w.\"'-]+)\s*\]\]?\s*(?:#.*)?$")
 
 
 def _toml_line(text: str, location: Location) -> int | None:
     """Find a TOML value's line: follow table headers as far as they go, then the key."""
     lines = text.splitlines()
+    headers = {i: match[1] for i, line in enumerate(lines) if (match := _TOML_HEADER.match(line))}
     first, best, table = 0, None, ""
     for part in location:
+        end = min((i for i in headers if i > first), default=len(lines))  # a table's keys end at the next header
+        found: int | None
         if isinstance(part, int):
-            headers = [i for i, line in enumerate(lines) if i >= first and line.strip() == f"[[{table}]]"]
-            if headers:
-                if part >= len(headers):
-                    break
-                first = headers[part]
-            else:  # an element of an array of inline tables, one to a line
-                rows = [i for i in range(first + 1, len(lines)) if lines[i].lstrip().startswith("{")]
-                if part >= len(rows):
-                    break
-                first = rows[part]
-            best = first
-            continue
-        table = f"{table}.{part}" if table else part
-        pattern = re.compile(rf"^\s*(\[\[?{re.escape(table)}\]?\]|{re.escape(str(part))}\s*=|\"{re.escape(str(part))}\"\s*=)")
-        found = next((i for i in range(first, len(lines)) if pattern.match(lines[i])), None)
+            elements = [i for i, name in headers.items() if i >= first and name == table]
+            if not elements:  # an array of inline tables, one to a line
+                rows = [i for i in range(first + 1, end) if lines[i].lstrip().startswith("{")]
+                best = rows[part] + 1 if part < len(rows) else best
+                break
+            found = elements[part] if part < len(elements) else None
+        else:
+            table = f"{table}.{part}" if table else part
+            key = re.compile(rf"\s*(?:{re.escape(part)}|\"{re.escape(part)}\")\s*=")
+            found = next((i for i in range(first, end) if key.match(lines[i])), None)
+            if found is None:
+                found = next((i for i, name in headers.items() if i >= first and name == table), None)
         if found is None:
             break
-        first = best = found
-    return None if best is None else best + 1
+        first, best = found, found + 1
+    return best
 
 
 def problems_of(error: ValidationError, fields: Sequence[str] = ()) -> list[tuple[str, tuple[str | int, ...]]]:
@@ -271,7 +332,10 @@ def problems_of(error: ValidationError, fields: Sequence[str] = ()) -> list[tupl
     fields : known field names, for near matches of unknown ones.
     """
     result = []
-    for entry in error.errors(include_url=False):
+    entries = error.errors(include_url=False)
+    for entry in entries:
+        if entry["type"] == "too_short" and entry["input"]:
+            continue  # entries were there, and have problems of their own
         location = tuple(part for part in entry["loc"] if not str(part).startswith("function-"))
         given = entry.get("input")
         match entry["type"]:
@@ -282,11 +346,24 @@ def problems_of(error: ValidationError, fields: Sequence[str] = ()) -> list[tupl
                 message = f"field {str(location[-1])!r} is missing"
             case "value_error":
                 message = str(entry["ctx"]["error"])
+            case "too_short":
+                message = "nothing is listed; name at least one"
             case _:
-                shown = repr(given)
-                message = f"{entry['msg'][:1].lower()}{entry['msg'][1:]}, not {shown if len(shown) <= 60 else shown[:57] + '...'}"
+                message = f"{entry['msg'][:1].lower()}{entry['msg'][1:]}, not {_shown(given)}"
         result.append((message, location))
     return result
+
+
+def _shown(value: object) -> str:
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # an integer of more digits than Python converts
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 1000  # cut at the end, by `_shown`, not in the middle
 
 
 def write(path: str | os.PathLike[str], text: str) -> None:

@@ -11,12 +11,13 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field
 from pydantic.dataclasses import dataclass
 
 from partitioner import catalog
-from partitioner.documents import problems_of, read
-from partitioner.errors import SpecError
+from partitioner.documents import Location, format_location, problems_of, read
+from partitioner.errors import Problem, SpecError
 from partitioner.workload import VALUE, raises_spec_error
 
 MAX_GPUS = 1_000_000
 """Most GPUs in one fleet."""
+_MAX_PROBLEMS = 50  # listed in full; the rest is counted
 
 
 @raises_spec_error
@@ -50,6 +51,9 @@ class Gpu:
         return self
 
 
+_GPU = TypeAdapter(Gpu)
+
+
 def _expand_gpus(value: object) -> object:
     """Accept ``[A100-80GB, {model: T4, mode: vgpu-equal-4, count: 2}]`` and ``{A100-80GB: 4}``."""
     if isinstance(value, Mapping) and "model" not in value:
@@ -58,19 +62,21 @@ def _expand_gpus(value: object) -> object:
         value = [value]
     if not isinstance(value, Sequence):
         return value
-    gpus: list[object] = []
-    for entry in value:
-        if isinstance(entry, str):
-            gpus.append({"model": entry})
-        elif isinstance(entry, Mapping) and "count" in entry:
-            count = entry["count"]
-            if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_GPUS:
-                raise ValueError(f"count of {entry.get('model')!r} is {count!r}, not a number of GPUs from 1 to {MAX_GPUS:,}")
-            one = TypeAdapter(Gpu).validate_python({k: v for k, v in entry.items() if k != "count"})
-            gpus.extend([one] * count)
-        else:
-            gpus.append(entry)
-    return gpus
+    return [gpu for entry in value for gpu in _expand_entry(entry)]
+
+
+def _expand_entry(entry: object) -> Sequence[object]:
+    if isinstance(entry, str):
+        return ({"model": entry},)
+    if not isinstance(entry, Mapping) or "count" not in entry:
+        return (entry,)
+    count, fields = entry["count"], {key: value for key, value in entry.items() if key != "count"}
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_GPUS:
+        raise ValueError(f"count of {entry.get('model')!r} is {count!r}, not a number of GPUs from 1 to {MAX_GPUS:,}")
+    try:
+        return (_GPU.validate_python(fields),) * count  # one value, checked once, however many there are
+    except ValidationError:
+        return (fields,)  # said once, with its place, when the host is validated
 
 
 @raises_spec_error
@@ -155,8 +161,9 @@ class Fleet:
         SpecError
             The model is unknown or a number is not positive.
         """
-        for what, number in (("hosts", hosts), ("gpus_per_host", gpus_per_host)):
-            if isinstance(number, bool) or (isinstance(number, int) and not 1 <= number <= MAX_GPUS):
+        named = isinstance(hosts, Sequence) and not isinstance(hosts, str)
+        for what, number in (("hosts", 1 if named else hosts), ("gpus_per_host", gpus_per_host)):
+            if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MAX_GPUS:
                 raise SpecError(f"Fleet.of: {what} is {number!r}, not a number from 1 to {MAX_GPUS:,}")
         names = [f"host-{index}" for index in range(hosts)] if isinstance(hosts, int) else list(hosts)
         gpus = (Gpu(model, mode),) * gpus_per_host
@@ -197,12 +204,32 @@ def read_fleet(source: object) -> Fleet:
     try:
         return _FLEET.validate_python(content)
     except ValidationError as error:
-        problems = []
-        for message, location in problems_of(error, _FIELDS):
-            where = location
-            if isinstance(data.get("hosts"), Mapping) and len(location) > 1 and isinstance(location[1], int):
-                where = ("hosts", list(data["hosts"])[location[1]])
-            problems.append(document.problem(message, where) if document else message)
-        if document:
-            raise SpecError([p for p in problems if not isinstance(p, str)]) from None
-        raise SpecError("\n".join(str(problem) for problem in problems)) from None
+        found, problems = problems_of(error, _FIELDS), []
+        for message, location in found[:_MAX_PROBLEMS]:
+            where = _as_written(data.get("hosts"), location)
+            problems.append(document.problem(message, where) if document else Problem(message, field=format_location(where)))
+        if len(found) > _MAX_PROBLEMS:
+            problems.append(Problem(f"and {len(found) - _MAX_PROBLEMS} more problems", document.origin if document else None))
+        raise SpecError(problems) from None
+
+
+def _as_written(hosts: Any, location: Location) -> Location:
+    """Return the place in the input of a place in the fleet: mappings became lists there, and counts many entries."""
+    if len(location) < 2 or not isinstance(location[1], int):
+        return location
+    by_name = isinstance(hosts, Mapping)
+    host = list(hosts)[location[1]] if by_name else location[1]
+    gpus = hosts[host] if by_name else hosts[host].get("gpus") if isinstance(hosts[host], Mapping) else None
+    where: Location = ("hosts", host)
+    if location[2:3] != ("gpus",):
+        return (*where, *(() if by_name else location[2:]))
+    where = where if by_name else (*where, "gpus")
+    if len(location) == 3 or not isinstance(position := location[3], int):
+        return where
+    if isinstance(gpus, Mapping) and "model" not in gpus:
+        models = [model for model, count in gpus.items() for _ in _expand_entry({"model": model, "count": count})]
+        return (*where, models[position])
+    if not isinstance(gpus, Sequence) or isinstance(gpus, str):
+        return where
+    entry = [index for index, written in enumerate(gpus) for _ in _expand_entry(written)][position]
+    return (*where, entry, *(location[4:] if isinstance(gpus[entry], Mapping) else ()))

@@ -53,10 +53,10 @@ class Profile:
     gi_profile_id: int | None = None
     attributes: tuple[str, ...] = ()
     family: str = ""
-    uses: tuple[tuple[str, int], ...] = ()
-    multiprocessors: int | None = None
-    aliases: tuple[str, ...] = ()
-    compute_instances: tuple[Profile, ...] = ()
+    uses: tuple[tuple[str, int], ...] = field(default=(), repr=False)
+    multiprocessors: int | None = field(default=None, repr=False)
+    aliases: tuple[str, ...] = field(default=(), repr=False)
+    compute_instances: tuple[Profile, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         return self.name
@@ -157,13 +157,14 @@ def parse_terms(text: str) -> tuple[tuple[str, int], ...]:
     """
     terms = []
     for term in _PLUS.split(text):
-        match = _TERM.match(term.strip())
+        match = _TERM.match(" ".join(term.split()))
         name = match["name"].strip() if match else ""
         if not match or not name or (match["before"] and match["after"]):
             raise GeometryError(f"configuration {text!r}: {term!r} is not a profile; write e.g. '4g+2g+1g' or '7x1g'")
-        count = int(match["before"] or match["after"] or 1)
+        digits = match["before"] or match["after"] or "1"
+        count = int(digits) if len(digits) <= 10 else 0
         if not 0 < count <= 1_000_000_000:
-            raise GeometryError(f"configuration {text!r}: count {count} of {name!r} is not between 1 and 1,000,000,000")
+            raise GeometryError(f"configuration {text!r}: count {digits} of {name!r} is not between 1 and 1,000,000,000")
         terms.append((name, count))
     return tuple(terms)
 
@@ -448,8 +449,11 @@ class Geometry:
         Raises
         ------
         GeometryError
-            A profile is unknown.
+            A profile is unknown or a count negative.
         """
+        for name, count in configuration.items():
+            if count < 0:
+                raise GeometryError(f"{self.mode}: count {count} of {name!r} is negative")
         wanted = Configuration({self.profile(name).name: count for name, count in configuration.items()})
         if wanted not in self._layout_cache:
             self._layout_cache[wanted] = self._find_layout(wanted)

@@ -324,6 +324,9 @@ def _gpu_from_data(entry: object, position: int) -> GpuLayout:
         Slot(**_fields(slot, slot_kinds, f"layout[{position}].placements[{row}]"))
         for row, slot in enumerate(values.pop("placements"))
     ]
+    for row, slot in enumerate(slots):
+        if slot.workload is None and slot.replica is not None:
+            raise SpecError(f"layout[{position}].placements[{row}]: replica {slot.replica} of no workload; name the workload")
     return GpuLayout(**values, slots=tuple(slots))
 
 
@@ -337,4 +340,6 @@ def _fields(entry: object, kinds: Mapping[str, tuple[type, ...]], where: str) ->
             raise SpecError(f"{where}: field {name!r} is missing")
         if not isinstance(entry[name], kinds[name]) or isinstance(entry[name], bool):
             raise SpecError(f"{where}.{name}: {entry[name]!r} is not {' or '.join(k.__name__ for k in kinds[name])}")
+        if isinstance(entry[name], int) and not 0 <= entry[name] < 2**31:
+            raise SpecError(f"{where}.{name}: {entry[name]} is not between 0 and 2,147,483,647")
     return dict(entry)

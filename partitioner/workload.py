@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import field as dataclass_field
 from dataclasses import fields as dataclass_fields
 from functools import wraps
 from typing import Annotated, Any, TypeVar
@@ -27,7 +28,7 @@ _T = TypeVar("_T")
 
 
 def _not_bool(value: object) -> object:
-    if isinstance(value, bool):
+    if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", None) == "b":
         raise ValueError(f"a number is wanted, not {value}")
     return value
 
@@ -95,7 +96,7 @@ class Workload:
     compute_slices: Annotated[int, Number, Field(ge=1, le=1_000)] | None = None
     gpu_share: Annotated[float, Number, Field(gt=0, le=1)] | None = None
     priority: Annotated[int, Number, Field(ge=-1_000_000_000, le=1_000_000_000)] = 0
-    labels: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = dataclass_field(default_factory=dict, hash=False)
 
     @model_validator(mode="after")
     def _one_kind_of_demand(self) -> Workload:
@@ -235,7 +236,7 @@ def _records_of_frame(frame: Any) -> list[dict[str, Any]]:
         )
     for record in rows:  # integers next to missing values come out of pandas as floats
         for name in ("count", "compute_slices", "priority"):
-            if isinstance(record.get(name), float) and record[name] == int(record[name]):
+            if isinstance(record.get(name), float) and record[name].is_integer():
                 record[name] = int(record[name])
     return rows
 

@@ -105,6 +105,8 @@ def gpu(name: str | int | GpuModel) -> GpuModel:
     if isinstance(name, int):
         raise SpecError(f"GPU {name!r}: not a PCI device id; write e.g. 0x20B2")
     meant = _spellings(len(models)).get(fold_gpu(name), ())
+    if len(meant) > 1:  # NVIDIA A100X has 80 GB, vGPU names call the A100-SXM4-40GB A100X: a product's full name wins
+        meant = tuple(other for other in meant if name in models[other].record.product_names) or meant
     if not meant:
         begin = [n for n in models if name.strip() and fold_gpu(n).startswith(fold_gpu(name) + "-")]
         if begin:
@@ -179,7 +181,8 @@ def add(path: str | os.PathLike[str]) -> GpuModel:
     if model.name in models and models[model.name].record != model.record:
         raise SpecError(Problem(f"GPU name {model.name!r} is taken; choose another", os.fspath(path), field="name"))
     taken = _spellings(len(models))
-    for spelling in (model.name, *model.record.aliases, *model.record.product_names):
+    products = [board.product for board in model.record.boards]
+    for spelling in (model.name, *model.record.aliases, *model.record.product_names, *products):
         others = [name for name in taken.get(fold_gpu(spelling), ()) if name != model.name]
         if others:
             raise SpecError(Problem(f"{spelling!r} already means {others[0]}; choose another name", os.fspath(path)))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 _BRAND = re.compile(r"^(?:mig[ _-]+)?(?:grid|nvidia)?[ _-]*", re.IGNORECASE)
-_MIG = re.compile(r"^(?P<slices>\d+)g(?:\.(?P<gb>\d+)(?:gb)?)?(?P<attributes>(?:[+-](?:me\.all|me|gfx))*)$")
+_MIG = re.compile(r"^(?P<slices>\d{1,4})g(?:\.(?P<gb>\d{1,6})(?:gb)?)?(?P<attributes>(?:[+-](?:me\.all|me|gfx))*)$")
 _SHORT_VGPU = re.compile(r"^(?P<slices>\d)-(?P<gb>\d+)c(?P<me>me)?$")
 
 

@@ -1,0 +1,172 @@
+"""`partitioner plan`, `show` and `schema`. Turns arguments into one call of the planner, and the plan into output."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from partitioner.cli.catalog import AsJson, CatalogFiles, add_catalog_files
+from partitioner.cli.output import check_files, console, print_json, printable, write_file
+from partitioner.errors import SpecError
+
+if TYPE_CHECKING:
+    from partitioner.planning import Plan
+    from partitioner.workload import Workloads
+
+LEFT_OUT = 3
+"""Exit code of a plan that leaves something out."""
+
+
+class Mode(StrEnum):
+    """Ways to cut a GPU among which a plan may choose."""
+
+    MIG = "mig"
+    VGPU = "vgpu"
+    WHOLE = "whole"
+    ANY = "any"
+
+
+class Kind(StrEnum):
+    """Files of which there is a JSON schema."""
+
+    WORKLOADS = "workloads"
+    FLEET = "fleet"
+    PLAN = "plan"
+    GPU = "gpu"
+
+
+Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a report with the picture.")]
+Svg = Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write the picture.")]
+
+
+def plan(
+    workloads: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", show_default=False, help="Workloads in YAML or JSON, - for standard input, or e.g. 4g+2g+1g."
+        ),
+    ],
+    *,
+    gpu: Annotated[str | None, typer.Option(metavar="GPU", help="Plan for GPUs of this model, e.g. A100-80GB.")] = None,
+    gpus: Annotated[int | None, typer.Option(metavar="N", min=1, help="How many of them; default: as many as needed.")] = None,
+    fleet: Annotated[str | None, typer.Option(metavar="FILE", help="Plan for the hosts in this YAML or JSON file.")] = None,
+    catalog_files: CatalogFiles = None,
+    mode: Annotated[
+        Mode | None, typer.Option(help="How GPUs may be cut. Default with --gpu: MIG, else vGPU; with --fleet: any.")
+    ] = None,
+    time_limit: Annotated[float, typer.Option(metavar="S", help="Seconds to look for a proof; the best so far counts.")] = 10.0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**31 - 1, help="Same input and seed, same plan.")] = 0,
+    as_json: AsJson = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the plan as JSON.")] = None,
+    html: Html = None,
+    svg: Svg = None,
+) -> None:
+    r"""Plan which GPU is cut how, and what runs where, on the fewest GPUs.
+
+    Exits with 0 when everything is placed, 3 when something is left out.
+
+    \b
+    Examples:
+      partitioner plan workloads.yaml --gpu A100-80GB
+      partitioner plan 4g+2g+3x1g --gpu H100-80GB --gpus 1
+      partitioner plan - --fleet fleet.yaml --json < workloads.yaml
+    """
+    _check_options(workloads, gpu, gpus, fleet, time_limit)
+    check_files([out, html, svg])
+    add_catalog_files(catalog_files)
+    wanted, where = _read(workloads), _gpus(gpu, gpus, fleet)  # all that can be wrong with files shows before any work
+    found = _planner(mode, gpu)(wanted, **where, time_limit_s=time_limit, seed=seed)
+    if out:
+        found.save(out)
+        typer.echo(f"wrote {out}", err=True)
+    _present(found, as_json=as_json, html=html, svg=svg)
+    if not found.complete:
+        raise typer.Exit(LEFT_OUT)
+
+
+def show(
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A plan saved with --out.")],
+    *,
+    catalog_files: CatalogFiles = None,
+    as_json: AsJson = False,
+    html: Html = None,
+    svg: Svg = None,
+) -> None:
+    """Show a saved plan."""
+    check_files([html, svg])
+    add_catalog_files(catalog_files)
+    from partitioner.planning import Plan
+
+    _present(Plan.load(file), as_json=as_json, html=html, svg=svg)
+
+
+def schema(kind: Annotated[Kind, typer.Argument(help="The file to describe.")] = Kind.WORKLOADS) -> None:
+    """Print the JSON schema (draft 2020-12) of a file, for editors that complete and check."""
+    from partitioner import planning
+
+    print_json(planning.schema(kind.value))
+
+
+def _check_options(workloads: str, gpu: str | None, gpus: int | None, fleet: str | None, time_limit: float) -> None:
+    if gpu is None and fleet is None:
+        raise SpecError(
+            "no GPUs given; give --gpu MODEL, e.g. --gpu A100-80GB (`partitioner catalog list` names all), or --fleet FILE"
+        )
+    if gpu is not None and fleet is not None:
+        raise SpecError("--gpu and --fleet are both given; a fleet says its GPUs itself, give one of them")
+    if fleet is not None and gpus is not None:
+        raise SpecError(f"--gpus {gpus} is given with --fleet; a fleet says itself how many GPUs there are")
+    if workloads == "-" and fleet == "-":
+        raise SpecError("workloads and --fleet both read standard input; put one of them in a file")
+    if not (math.isfinite(time_limit) and time_limit > 0):
+        raise SpecError(f"--time-limit is {time_limit:g}, not a number of seconds above 0; e.g. --time-limit 10")
+
+
+def _read(workloads: str) -> Workloads:
+    from partitioner.workload import read_workloads
+
+    # A name that does not look like a path is one when such a file exists; Path.exists would raise for absurd names.
+    is_file = workloads != "-" and os.path.exists(workloads)  # noqa: PTH110
+    return read_workloads(Path(workloads) if is_file else workloads)
+
+
+def _gpus(gpu: str | None, gpus: int | None, fleet: str | None) -> dict[str, Any]:
+    if gpu is not None:
+        from partitioner import catalog
+
+        return {"gpu": catalog.gpu(gpu).name, "gpus": gpus}
+    from partitioner.fleet import read_fleet
+
+    return {"fleet": read_fleet(fleet)}
+
+
+def _planner(mode: Mode | None, gpu: str | None) -> Callable[..., Plan]:
+    """Return the function that plans in a mode; with one GPU model and no mode, the way that model is usually cut."""
+    from functools import partial
+
+    from partitioner import catalog, planning
+
+    if mode is None and gpu is not None:
+        mode = Mode.MIG if "mig" in catalog.gpu(gpu).modes else Mode.VGPU
+    if mode is Mode.MIG:
+        return planning.plan_mig
+    if mode is Mode.VGPU:
+        return planning.plan_vgpu
+    return partial(planning.plan, modes=("whole",) if mode is Mode.WHOLE else None)
+
+
+def _present(found: Plan, *, as_json: bool, html: Path | None, svg: Path | None) -> None:
+    if html:
+        write_file(html, found.to_html())
+    if svg:
+        write_file(svg, found.to_svg())
+    if as_json:
+        print_json(found.to_json())
+    else:
+        typer.echo(printable(found.to_text(width=console().width).rstrip("\n")))

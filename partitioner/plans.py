@@ -1,0 +1,370 @@
+"""The answer: a layout, what is proven of it, and what was left out and why. A value; must not know how it was found."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from partitioner import drawing, report
+from partitioner.documents import parse, problems_of, read, write
+from partitioner.errors import InfeasibleError, PartitionerError, SpecError, VerificationError
+from partitioner.fleet import Fleet
+from partitioner.layout import Assignment, Layout
+from partitioner.metrics import Metrics, measure
+from partitioner.solver.aggregate import Objective
+from partitioner.solver.explain import Unplaced
+from partitioner.solver.verification import KindKey, verify
+from partitioner.workload import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = "gpu-partitioner/plan"
+VERSION = 1
+MAX_PLAN_MIB = 2048
+"""Largest saved plan that is read [MiB]."""
+
+Price = tuple[KindKey, str, str]
+
+
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """A layout of a fleet for workloads, with what is proven of it.
+
+    Parameters
+    ----------
+    workloads : what was asked for, in order.
+    fleet : the GPUs; None where GPUs of one model without hosts were planned.
+    gpu : that model.
+    gpus : how many of them there are; None: as many as needed.
+    modes : the modes or families of modes that the plan may use; None: all.
+    status : ``optimal``, with every stage of the objective proven, or ``feasible``.
+    objectives : the stages (replicas placed, GPUs, waste), each with its value and the best possible one.
+    certificate : what proves `lower_bound`: ``closed form`` and ``configuration LP`` rest on `prices` that `verify`
+        checks exactly, ``branch and bound (...)`` on the engine named.
+    unplaced : workloads of which replicas were left out, each with the reason and the least remedy.
+    notes : what a reader should know beside the figures.
+    layout : placements and occupants.
+    prices, rents : exact prices behind the bound: (kind of GPU, mode, profile) to price, kind of GPU to rent.
+    """
+
+    workloads: tuple[Workload, ...]
+    fleet: Fleet | None
+    gpu: str | None
+    gpus: int | None
+    modes: tuple[str, ...] | None
+    status: Literal["optimal", "feasible"]
+    objectives: tuple[Objective, ...]
+    certificate: str
+    unplaced: tuple[Unplaced, ...]
+    notes: tuple[str, ...]
+    layout: Layout
+    prices: Mapping[Price, Fraction] = field(default_factory=dict)
+    rents: Mapping[KindKey, Fraction] = field(default_factory=dict)
+
+    # -- figures ---------------------------------------------------------------------------------------------------
+
+    @property
+    def complete(self) -> bool:
+        """Whether every replica is placed."""
+        return not self.unplaced
+
+    @property
+    def gpus_used(self) -> int:
+        """Number of GPUs with placements."""
+        return int(self.layout.used.sum())
+
+    @property
+    def lower_bound(self) -> int:
+        """No plan places these replicas on fewer GPUs."""
+        return next(stage.bound for stage in self.objectives if stage.name == "gpus")
+
+    @property
+    def placed(self) -> int:
+        """Number of replicas placed."""
+        return next(stage.value for stage in self.objectives if stage.name == "placed")
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """What is used, wasted, stranded and still free."""
+        return measure(self.layout, self.workloads)
+
+    @property
+    def summary(self) -> str:
+        """The answer in one line, e.g. ``3 GPUs, proven optimal (closed form)``."""
+        gpus = f"{self.gpus_used:,} GPU" + "s" * (self.gpus_used != 1)
+        if self.status == "optimal":
+            proof = f"proven optimal ({self.certificate})"
+        else:
+            proof = f"feasible; at least {self.lower_bound:,} are needed ({self.certificate})"
+        left = sum(entry.count for entry in self.unplaced)
+        return f"{self.placed:,} replicas on {gpus}, {proof}" + (f"; {left:,} left out" if left else "")
+
+    def assignments(self) -> Iterator[Assignment]:
+        """Iterate over every replica placed and where it runs."""
+        return self.layout.assignments()
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the assignments as a pandas frame, one row for each replica placed.
+
+        Raises
+        ------
+        PartitionerError
+            pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise PartitionerError("to_frame needs pandas; install gpu-partitioner[notebook]") from error
+        columns = ["workload", "replica", "host", "gpu", "mode", "profile", "start"]
+        rows = ([getattr(a, column) for column in columns] for a in self.assignments())
+        return pd.DataFrame(rows, columns=columns)
+
+    def require_complete(self) -> Plan:
+        """Return the plan itself when every replica is placed.
+
+        Raises
+        ------
+        InfeasibleError
+            Something was left out; the reasons name what, why and the least remedy.
+        """
+        if self.unplaced:
+            left = sum(entry.count for entry in self.unplaced)
+            total = self.placed + left
+            raise InfeasibleError(f"{left:,} of {total:,} replicas cannot be placed", [str(entry) for entry in self.unplaced])
+        return self
+
+    def verify(self) -> Plan:
+        """Check the plan with code that shares nothing with the solvers, and return the plan itself.
+
+        Raises
+        ------
+        VerificationError
+            Everything that is wrong with it.
+        """
+        verify(self)
+        return self
+
+    # -- text and pictures -----------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return f"<Plan: {self.summary}>"
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def to_text(self, width: int | None = None) -> str:
+        """Return the plan as a text table.
+
+        Parameters
+        ----------
+        width : columns of text; None takes the terminal's, or 100.
+        """
+        return report.text(self.summary, self.layout, self.metrics, self.unplaced, self.notes, width=width)
+
+    def to_svg(self) -> str:
+        """Return a picture of every GPU's slices with their occupants; identical GPUs are drawn once."""
+        return drawing.svg(self.layout, title="GPU partition plan", facts=self._facts(), notes=self._remarks())
+
+    def to_html(self) -> str:
+        """Return a page of its own: the picture, the figures and the assignments of each group of GPUs."""
+        table = report.rows(self.layout)
+        return drawing.html(self.layout, title="GPU partition plan", facts=self._facts(), notes=self._remarks(), table=table)
+
+    def _repr_html_(self) -> str:
+        return self.to_svg()
+
+    def _facts(self) -> tuple[str, ...]:
+        return (self.summary, *report.figures(self.metrics))
+
+    def _remarks(self) -> tuple[str, ...]:
+        return (*(f"Left out: {entry}" for entry in self.unplaced[:20]), *self.notes)
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """Return the plan as JSON, one workload and one GPU to a line; the same plan always gives the same text."""
+        head: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "status": self.status,
+            "complete": self.complete,
+            "gpus_used": self.gpus_used,
+            "lower_bound": self.lower_bound,
+            "certificate": self.certificate,
+            "objectives": [{"name": s.name, "value": s.value, "bound": s.bound} for s in self.objectives],
+            "prices": [
+                {"model": k[0], "fixed": k[1], "mode": mode, "profile": profile, "price": str(price)}
+                for (k, mode, profile), price in self.prices.items()
+            ],
+            "rents": [{"model": k[0], "fixed": k[1], "rent": str(rent)} for k, rent in self.rents.items()],
+            "metrics": self.metrics.to_data(),
+            "unplaced": [
+                {"workload": u.workload, "count": u.count, "reason": u.reason, "remedy": u.remedy} for u in self.unplaced
+            ],
+            "notes": list(self.notes),
+            "gpu": self.gpu,
+            "gpus": self.gpus,
+            "modes": None if self.modes is None else list(self.modes),
+            "fleet": None if self.fleet is None else _FLEET.dump_python(self.fleet, mode="json", exclude_defaults=True),
+        }
+        workloads = _WORKLOADS.dump_python(self.workloads, mode="json", exclude_defaults=True)
+        lines = [f"{json.dumps(key)}: {_dumps(value)}" for key, value in head.items()]
+        lines.append('"workloads": ' + _one_per_line(workloads))
+        lines.append('"layout": ' + _one_per_line(self.layout.to_data()))
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, origin: str = "<json>") -> Plan:
+        """Return the plan that `to_json` wrote, checked again.
+
+        Raises
+        ------
+        SpecError
+            The text is not such a plan, is of another version, or contradicts itself or the catalogue.
+        """
+        document = parse(text, origin=origin, syntax="json")
+        if not isinstance(document.data, Mapping) or document.data.get("format") != FORMAT:
+            raise SpecError(document.problem(f"not a plan; a plan has \"format\": \"{FORMAT}\""))
+        if document.data.get("version") != VERSION:
+            raise SpecError(document.problem(f"plan version {document.data.get('version')!r}; this release reads {VERSION}", ("version",)))
+        try:
+            record = _PlanRecord.model_validate(document.data)
+            return _from_record(record)
+        except ValidationError as error:
+            problems = problems_of(error, tuple(_PlanRecord.model_fields))
+            raise SpecError([document.problem(message, location) for message, location in problems]) from error
+        except (SpecError, VerificationError) as error:
+            raise SpecError(document.problem(f"plan is not consistent: {error}")) from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan as JSON; the file is replaced as a whole or not at all.
+
+        Raises
+        ------
+        SpecError
+            The file cannot be written.
+        """
+        write(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Return the plan saved in a file.
+
+        Raises
+        ------
+        SpecError
+            The file is not a plan.
+        """
+        document = read(path, max_mib=MAX_PLAN_MIB)
+        return cls.from_json(document.text, origin=document.origin)
+
+
+_FLEET = TypeAdapter(Fleet)
+_WORKLOADS = TypeAdapter(tuple[Workload, ...])
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _one_per_line(entries: Sequence[object]) -> str:
+    return "[\n" + ",\n".join(_dumps(entry) for entry in entries) + "\n]" if entries else "[]"
+
+
+# -- the form of the file ----------------------------------------------------------------------------------------------
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class _ObjectiveRecord(_Record):
+    name: str
+    value: int
+    bound: int
+
+
+FractionText = Annotated[str, Field(pattern=r"^-?\d{1,30}(/[1-9]\d{0,30})?$")]
+
+
+class _PriceRecord(_Record):
+    model: str
+    fixed: str | None
+    mode: str
+    profile: str
+    price: FractionText
+
+
+class _RentRecord(_Record):
+    model: str
+    fixed: str | None
+    rent: FractionText
+
+
+class _UnplacedRecord(_Record):
+    workload: str
+    count: Annotated[int, Field(ge=1)]
+    reason: str
+    remedy: str
+
+
+class _PlanRecord(_Record):
+    """A saved plan."""
+
+    format: Literal["gpu-partitioner/plan"]
+    version: Literal[1]
+    status: Literal["optimal", "feasible"]
+    complete: bool
+    gpus_used: int
+    lower_bound: int
+    certificate: str
+    objectives: tuple[_ObjectiveRecord, ...]
+    prices: tuple[_PriceRecord, ...] = ()
+    rents: tuple[_RentRecord, ...] = ()
+    metrics: dict[str, Any] = {}
+    unplaced: tuple[_UnplacedRecord, ...] = ()
+    notes: tuple[str, ...] = ()
+    gpu: str | None = None
+    gpus: Annotated[int, Field(ge=1)] | None = None
+    modes: tuple[str, ...] | None = None
+    fleet: Fleet | None = None
+    workloads: tuple[Workload, ...]
+    layout: list[dict[str, Any]]
+
+
+def _from_record(record: _PlanRecord) -> Plan:
+    if (record.fleet is None) == (record.gpu is None):
+        raise SpecError("a plan is for a fleet or for GPUs of one model; give one of fleet and gpu")
+    plan = Plan(
+        record.workloads,
+        record.fleet,
+        record.gpu,
+        record.gpus,
+        record.modes,
+        record.status,
+        tuple(Objective(o.name, o.value, o.bound) for o in record.objectives),
+        record.certificate,
+        tuple(Unplaced(u.workload, u.count, u.reason, u.remedy) for u in record.unplaced),
+        record.notes,
+        Layout.from_data(record.layout),
+        {((p.model, p.fixed), p.mode, p.profile): Fraction(p.price) for p in record.prices},
+        {(r.model, r.fixed): Fraction(r.rent) for r in record.rents},
+    )
+    verify(plan)
+    claimed = (record.complete, record.gpus_used, record.lower_bound)
+    if claimed != (plan.complete, plan.gpus_used, plan.lower_bound):
+        raise SpecError(f"complete, gpus_used and lower_bound are {claimed}, the layout says {plan.complete, plan.gpus_used, plan.lower_bound}")
+    return plan
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of a saved plan."""
+    return _PlanRecord.model_json_schema()

@@ -1,0 +1,240 @@
+"""From counted configurations to a layout: every replica gets a GPU and a start.
+
+Works on columns of numbers throughout; a million replicas take a fraction of a second. This module must not know how
+the configurations were found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from partitioner import catalog
+from partitioner.geometry import Configuration
+from partitioner.layout import NOBODY, Index, Layout, Pattern
+from partitioner.solver.aggregate import Problem, Solution
+from partitioner.solver.demand import Demand, Supply
+from partitioner.workload import Workloads
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Slots of one (slot type, profile) in a row, and who takes them: shape ``(n_slots,)`` each."""
+
+    mode: str
+    profile: str
+    gpu: Index
+    workload: Index
+    replica: Index
+
+
+def assign(workloads: Workloads, supply: Supply, demand: Demand, solution: Solution) -> tuple[Layout, Index]:
+    """Hand out slots to replicas and turn configurations into placements.
+
+    Parameters
+    ----------
+    workloads : what has to run, in order.
+    supply : the GPUs.
+    demand : the aggregate problem of the two.
+    solution : its solution.
+
+    Returns
+    -------
+    The layout of the fleet (of the used GPUs where as many as needed are to be had), and for each workload the number
+    of replicas that were left out, shape ``(n_workloads,)``. GPUs are filled in the order of the fleet; of one class,
+    the workloads that come last are left out.
+    """
+    kind_of, columns = _gpus(demand.problem, solution)
+    taken = np.zeros((len(columns), len(demand.problem.slots)), dtype=np.int32)
+    for number in np.unique(columns):
+        for slot, count in demand.problem.columns[number].slots:
+            taken[columns == number, slot] = count
+    counts = np.array([workload.count for workload in workloads], dtype=np.int64)
+    streams = _Streams(counts, demand.class_of, solution.placed)
+    runs = _runs(demand, solution, taken, streams)
+    layout = _layout(workloads, supply, kind_of, runs)
+    return layout, streams.left_out()
+
+
+def _gpus(problem: Problem, solution: Solution) -> tuple[Index, Index]:
+    """Return the kind and the column of every GPU used, kinds ascending, shape ``(n_gpus,)`` each."""
+    order = sorted(solution.gpus, key=lambda entry: (problem.columns[entry[0]].kind, entry[0]))
+    columns = np.repeat(
+        np.array([column for column, _ in order], dtype=np.int32), np.array([count for _, count in order], dtype=np.int64)
+    )
+    kinds = np.array([column.kind for column in problem.columns] or [0], dtype=np.int32)
+    return kinds[columns], columns
+
+
+class _Streams:
+    """Gives out the replicas of each class, workloads in order, replicas in order."""
+
+    def __init__(self, counts: npt.NDArray[np.int64], class_of: npt.NDArray[np.int32], placed: tuple[int, ...]) -> None:
+        self._counts, self._class_of = counts, class_of
+        self._next = [0] * len(placed)
+        order = np.argsort(class_of, kind="stable")
+        bounds = np.searchsorted(class_of[order], np.arange(len(placed) + 1))
+        self._members = [order[bounds[c] : bounds[c + 1]] for c in range(len(placed))]
+        self._ends = [np.cumsum(counts[members]) for members in self._members]
+
+    def take(self, number: int, count: int) -> tuple[Index, Index]:
+        """Return workload and replica of the next `count` replicas of a class, shape ``(count,)`` each."""
+        position = np.arange(self._next[number], self._next[number] + count, dtype=np.int64)
+        self._next[number] += count
+        ends, members = self._ends[number], self._members[number]
+        row = np.searchsorted(ends, position, side="right")
+        first = ends[row] - self._counts[members[row]]
+        return members[row].astype(np.int32), (position - first).astype(np.int32)
+
+    def left_out(self) -> Index:
+        """Return how many replicas of each workload were not taken, shape ``(n_workloads,)``."""
+        left = np.zeros(len(self._counts), dtype=np.int64)
+        for number, members in enumerate(self._members):
+            if len(members):
+                before = self._ends[number] - self._counts[members]
+                left[members] = np.clip(self._ends[number] - np.maximum(before, self._next[number]), 0, None)
+        return left.astype(np.int32)
+
+
+def _runs(demand: Demand, solution: Solution, taken: Index, streams: _Streams) -> list[_Run]:
+    by_slot: dict[int, list[tuple[int, int]]] = {}
+    for (number, slot), count in sorted(solution.served.items()):
+        by_slot.setdefault(slot, []).append((number, count))
+    runs: list[_Run] = []
+    for slot, classes in sorted(by_slot.items()):
+        gpus = np.repeat(np.arange(len(taken), dtype=np.int32), taken[:, slot])
+        kind = demand.problem.slots[slot]
+        first = 0
+        for number, count in classes:
+            profile = demand.profiles[number, slot].name
+            workload, replica = streams.take(number, count)
+            runs.append(_Run(kind.mode, profile, gpus[first : first + count], workload, replica))
+            first += count
+    return _merged(runs)
+
+
+def _merged(runs: list[_Run]) -> list[_Run]:
+    """Join runs of one mode and profile, GPUs ascending (different slot types are on different GPUs)."""
+    groups: dict[tuple[str, str], list[_Run]] = {}
+    for run in runs:
+        groups.setdefault((run.mode, run.profile), []).append(run)
+    merged = []
+    for (mode, profile), members in groups.items():
+        gpu = np.concatenate([run.gpu for run in members])
+        order = np.argsort(gpu, kind="stable")
+        workload = np.concatenate([run.workload for run in members])[order]
+        replica = np.concatenate([run.replica for run in members])[order]
+        merged.append(_Run(mode, profile, gpu[order], workload, replica))
+    return merged
+
+
+def _layout(workloads: Workloads, supply: Supply, kind_of: Index, runs: list[_Run]) -> Layout:
+    n = len(kind_of)
+    held = np.zeros((n, len(runs) + 1), dtype=np.int32)  # instances of each run on each GPU, then the kind
+    for number, run in enumerate(runs):
+        held[:, number] = np.bincount(run.gpu, minlength=n)
+    held[:, -1] = kind_of
+    busy = held[:, :-1].any(axis=1)  # a search cut short may leave a GPU without replicas
+    distinct, pattern_of = _distinct_rows(held)
+    patterns = [_pattern(supply, row, runs) for row in distinct]
+    positions = _positions(patterns, distinct, runs)
+
+    rows, order, hosts, host_of, index_of = _physical(supply, kind_of, busy)
+    table = list(patterns)
+    gpu_pattern = np.empty(len(host_of), dtype=np.int32)
+    idle = _idle_patterns(supply, table)
+    gpu_pattern[:] = idle
+    gpu_pattern[rows] = pattern_of[order]
+
+    sizes = np.array([len(pattern.placements) for pattern in table], dtype=np.int64)
+    offsets = np.concatenate(([0], np.cumsum(sizes[gpu_pattern])))
+    first = np.empty(n, dtype=np.int64)
+    first[order] = offsets[:-1][rows]
+    occupant = np.full(offsets[-1], NOBODY, dtype=np.int32)
+    replica = np.full(offsets[-1], NOBODY, dtype=np.int32)
+    for number, run in enumerate(runs):
+        rank = np.arange(len(run.gpu)) - np.searchsorted(run.gpu, run.gpu)
+        target = first[run.gpu] + positions[number][pattern_of[run.gpu], rank]
+        occupant[target], replica[target] = run.workload, run.replica
+    names = tuple(workload.name for workload in workloads)
+    return Layout(hosts, tuple(table), names, host_of, index_of, gpu_pattern, occupant, replica)
+
+
+def _distinct_rows(table: Index) -> tuple[Index, Index]:
+    """Return distinct rows, shape ``(n_distinct, n)``, and for each row its number among them."""
+    if not len(table):
+        return table, np.zeros(0, dtype=np.int32)
+    keys = np.ascontiguousarray(table).view(np.dtype((np.void, table.dtype.itemsize * table.shape[1]))).ravel()
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return table[first], inverse.astype(np.int32)
+
+
+def _pattern(supply: Supply, row: Index, runs: list[_Run]) -> Pattern:
+    """Place a configuration on a GPU."""
+    model = catalog.gpu(supply.kinds[int(row[-1])].model)
+    counts = {run.profile: int(count) for run, count in zip(runs, row, strict=False) if count}
+    mode = next((run.mode for run, count in zip(runs, row, strict=False) if count), None)
+    if mode is None:
+        return Pattern(model.name, None)
+    placements = model.geometry(mode).layout_of(Configuration(counts))
+    assert placements is not None, f"{model.name}: {counts} was counted as a configuration"
+    return Pattern(model.name, mode, placements)
+
+
+def _positions(patterns: list[Pattern], distinct: Index, runs: list[_Run]) -> list[Index]:
+    """Return for each run where its instances stand in each pattern, shape ``(n_patterns, most)``."""
+    positions = []
+    for number, run in enumerate(runs):
+        most = int(distinct[:, number].max(initial=0))
+        table = np.zeros((len(patterns), max(1, most)), dtype=np.int64)
+        for row, pattern in enumerate(patterns):
+            if distinct[row, number]:
+                places = [i for i, placement in enumerate(pattern.placements) if placement.profile.name == run.profile]
+                table[row, : len(places)] = places
+        positions.append(table)
+    return positions
+
+
+def _physical(
+    supply: Supply, kind_of: Index, busy: npt.NDArray[np.bool_]
+) -> tuple[Index, Index, tuple[str | None, ...], Index, Index]:
+    """Map the GPUs of the solution to those of the fleet.
+
+    Returns
+    -------
+    Rows of the layout that are used; the solution's GPU on each; names of hosts; host and index of every row.
+    """
+    order = np.flatnonzero(busy).astype(np.int32)
+    if supply.fleet is None:
+        total = supply.kinds[0].available if supply.kinds[0].available is not None else len(order)
+        rows = np.arange(len(order), dtype=np.int32)
+        return rows, order, (None,), np.zeros(total, dtype=np.int32), np.arange(total, dtype=np.int32)
+    rows = np.empty(len(order), dtype=np.int32)
+    for kind, members in enumerate(supply.rows):
+        mine = kind_of[order] == kind
+        rows[mine] = members[: int(mine.sum())]
+    sizes = [len(host.gpus) for host in supply.fleet.hosts]
+    host_of = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    starts = np.concatenate(([0], np.cumsum(sizes)[:-1]))
+    index_of = (np.arange(len(host_of)) - starts[host_of]).astype(np.int32)
+    return rows, order, tuple(host.name for host in supply.fleet.hosts), host_of, index_of
+
+
+def _idle_patterns(supply: Supply, table: list[Pattern]) -> Index | int:
+    """Append the patterns of unused GPUs to the table and return the one of every row."""
+    if supply.fleet is None:
+        table.append(Pattern(supply.kinds[0].model, None))
+        return len(table) - 1
+    numbers: dict[tuple[str, str | None], int] = {}
+    idle = np.empty(len(supply.fleet), dtype=np.int32)
+    gpus = [gpu for host in supply.fleet.hosts for gpu in host.gpus]
+    for members in supply.rows:
+        gpu = gpus[int(members[0])]
+        key = (gpu.model, gpu.mode)
+        if key not in numbers:
+            numbers[key] = len(table)
+            table.append(Pattern(gpu.model, gpu.mode))
+        idle[members] = numbers[key]
+    return idle

@@ -1,0 +1,159 @@
+"""Why something was left out, and the least that would bring it in; each remedy is verified by a solve.
+
+This module must not know plans or pictures.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from partitioner import catalog
+from partitioner.layout import Index
+from partitioner.solver.aggregate import Problem, Solution, fewest_extra_gpus
+from partitioner.solver.demand import Demand, Supply, largest, share
+from partitioner.workload import Workload, Workloads
+
+MAX_EXPLAINED = 1000
+"""Workloads left out that are each explained by a solve of their own kind; beyond, kinds share an explanation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unplaced:
+    """A workload of which replicas were left out.
+
+    Parameters
+    ----------
+    workload : its name.
+    count : replicas left out.
+    reason : why, in words.
+    remedy : the least change that brings them in, beside everything that is placed.
+    """
+
+    workload: str
+    count: int
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.workload}: {self.count} left out: {self.reason}; {self.remedy}"
+
+
+def explain(
+    workloads: Workloads,
+    supply: Supply,
+    demand: Demand,
+    solution: Solution,
+    left: Index,
+    *,
+    deadline: float,
+    seed: int,
+) -> tuple[Unplaced, ...]:
+    """Say for each workload left out why, and what the least remedy is.
+
+    Parameters
+    ----------
+    workloads, supply, demand, solution : what was planned and how.
+    left : replicas left out of each workload, shape ``(n_workloads,)``.
+    deadline : on the clock of `time.monotonic` [s]; remedies not found by then are described, not counted.
+    seed : for the engines.
+    """
+    remedies: dict[tuple[int, int], str] = {}
+    result = []
+    for row in left.nonzero()[0].tolist():
+        workload, count, number = workloads[row], int(left[row]), int(demand.class_of[row])
+        if not demand.problem.classes[number].options:
+            reason, remedy = _no_option(workload, supply)
+        else:
+            key = (number, count)
+            if key not in remedies and len(remedies) < MAX_EXPLAINED:
+                remedies[key] = _remedy(demand.problem, solution, number, count, deadline, seed)
+            reason = f"{count:,} x {workload.demand} more than {_gpus(supply)} hold{_beside(solution, demand, number)}"
+            remedy = remedies.get(key) or "more GPUs are needed"
+        result.append(Unplaced(workload.name, count, reason, remedy))
+    return tuple(result)
+
+
+def _gpus(supply: Supply) -> str:
+    """Name the GPUs there are: ``4 x A100-80GB``, ``4 x A100-80GB and 2 x T4``."""
+    counts: dict[str, int] = {}
+    for kind in supply.kinds:
+        if kind.modes:
+            counts[kind.model] = counts.get(kind.model, 0) + (kind.available or 0)
+    parts = [f"{count:,} x {model}" for model, count in counts.items()]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 2 else parts)
+
+
+def _beside(solution: Solution, demand: Demand, number: int) -> str:
+    """Name what holds the room: other classes that were placed."""
+    priority = demand.problem.classes[number].priority
+    others = [c for c, n in enumerate(solution.placed) if n and c != number]
+    if not others:
+        return ""
+    above = any(demand.problem.classes[c].priority > priority for c in others)
+    return " beside the workloads of higher priority" if above else " beside the other workloads"
+
+
+def _remedy(problem: Problem, solution: Solution, number: int, count: int, deadline: float, seed: int) -> str:
+    """Return the fewest GPUs more with which `count` replicas of a class fit beside all that is placed."""
+    counts = list(solution.placed)
+    counts[number] += count
+    if time.monotonic() >= deadline:
+        return "more GPUs are needed"
+    extra = fewest_extra_gpus(problem.with_counts(counts), deadline=deadline, seed=seed)
+    if extra is None or not any(extra):
+        return "more GPUs are needed"
+    parts: dict[str, int] = {}
+    for kind, n in zip(problem.kinds, extra, strict=True):
+        if n:
+            parts[kind.model] = parts.get(kind.model, 0) + n
+    words = " and ".join(f"{n:,} {model}" for model, n in parts.items())
+    return f"{words} more suffice{'s' if sum(extra) == 1 else ''}"
+
+
+def _no_option(workload: Workload, supply: Supply) -> tuple[str, str]:
+    """Explain a demand that nothing in the supply can meet, even on empty GPUs."""
+    if workload.profile is not None:
+        fixed = sorted({f"{kind.model} in mode {kind.fixed}" for kind in supply.kinds if kind.fixed})
+        return (
+            f"no GPU is free to offer {workload.profile!r}: {', '.join(fixed) or 'none is in a mode that has it'}",
+            "leave the mode of a GPU open, or add a GPU that offers it",
+        )
+    return _too_large(workload, supply), _large_enough_elsewhere(workload)
+
+
+def _too_large(workload: Workload, supply: Supply) -> str:
+    offers = list(largest(supply))
+    if not offers:
+        return "no GPU is in a mode that this plan may use"
+    by_memory = offers[0]
+    if workload.memory_gib is not None and by_memory[2].memory_mib < workload.memory_gib * 1024:
+        return f"{workload.memory_gib:g} GiB is more than the largest here, {by_memory[2].name} on {by_memory[0]} with {by_memory[2].memory_mib / 1024:g} GiB"
+    if workload.compute_slices is not None:
+        by_slices = max(offers, key=lambda entry: entry[2].compute_slices)
+        if by_slices[2].compute_slices < workload.compute_slices:
+            return (
+                f"{workload.compute_slices} compute slices are more than the most here,"
+                f" {by_slices[2].compute_slices} of {by_slices[2].name} on {by_slices[0]}"
+            )
+    if workload.gpu_share is not None:
+        by_share = max(offers, key=lambda entry: share(entry[2], catalog.gpu(entry[0]), entry[1]))
+        most = share(by_share[2], catalog.gpu(by_share[0]), by_share[1])
+        if most < workload.gpu_share:
+            return f"{workload.gpu_share:g} of a GPU is more than the largest share here, {most:g} of {by_share[2].name} on {by_share[0]}"
+    return f"no profile here offers {workload.demand} at once"
+
+
+def _large_enough_elsewhere(workload: Workload) -> str:
+    """Name the smallest GPU model of the catalogue that, whole, would do."""
+    models = [catalog.gpu(name) for name in catalog.names()]
+    able = [
+        model
+        for model in models
+        if model.memory_mib >= (workload.memory_gib or 0) * 1024 and model.compute_slices >= (workload.compute_slices or 0)
+    ]
+    if not able:
+        return "no GPU of the catalogue is large enough; split the workload"
+    smallest: Sequence[str] = [model.name for model in sorted(able, key=lambda m: (m.memory_mib, m.name))[:1]]
+    return f"a larger GPU is needed, e.g. a whole {smallest[0]}"
