@@ -119,6 +119,8 @@ def _text(path: str | os.PathLike[str], max_mib: int) -> tuple[str, str]:
                 if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
                     raise SpecError(Problem("not a regular file", origin))
                 raw = file.read(limit + 1)
+    except SpecError:  # a ValueError too
+        raise
     except FileNotFoundError as error:
         raise SpecError(Problem("no such file", os.fspath(path))) from error
     except IsADirectoryError as error:
@@ -188,7 +190,7 @@ class _TooDeepError(Exception):
 
 def _check_depth(data: object) -> None:
     level = [data] if isinstance(data, dict | list) else []
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         inner = chain.from_iterable(parts.values() if isinstance(parts, dict) else parts for parts in level)
         level = [part for part in inner if isinstance(part, dict | list)]
         if not level:

@@ -7,7 +7,7 @@ remembers where each stood, so that later complaints can name the line. This mod
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field as dataclass_field
 from dataclasses import fields as dataclass_fields
 from functools import wraps
@@ -148,6 +148,9 @@ class Workloads(Sequence[Workload]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def __iter__(self) -> Iterator[Workload]:
+        return iter(self._items)
 
     def problem(self, index: int, message: str, field: str | None = None) -> Problem:
         """Return a problem of the workload at `index`, with its place."""

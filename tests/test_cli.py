@@ -124,6 +124,11 @@ def test_help_is_short_shows_examples_and_loads_nothing_heavy() -> None:
         assert re.search(rf"^  {command}\s", out, re.MULTILINE)
 
 
+def test_help_keeps_the_lines_of_examples() -> None:
+    lines = [line.strip() for line in partitioner("plan", "--help").out.splitlines()]
+    assert "partitioner plan 4g+2g+3x1g --gpu H100-80GB --gpus 1" in lines
+
+
 def test_version_is_the_packages() -> None:
     from importlib.metadata import version
 
@@ -311,6 +316,9 @@ def test_ascii_terminals_get_replacements_not_tracebacks(own_gpu: Path) -> None:
     outcome = partitioner("catalog", "show", "Lab-20GB", "--catalog", own_gpu, PYTHONIOENCODING="ascii")
     assert outcome.code == 0
     assert "f?r ?bung" in outcome.out
+    planned = partitioner("plan", "3g.40gb", "--gpu", "A100-80GB", PYTHONIOENCODING="ascii")
+    assert planned.code == 0
+    assert "?" not in planned.out
 
 
 def test_json_is_exact_in_every_encoding(own_gpu: Path) -> None:
@@ -544,6 +552,7 @@ PLAN = ["plan", "3g.40gb"]
         pytest.param([*PLAN, "--gpu", "A100-80GB", "--time-limit", "nan"], ["--time-limit", "nan"], id="time NaN"),
         pytest.param([*PLAN, "--gpu", "A100-80GB", "--time-limit", "-1"], ["--time-limit", "-1"], id="time negative"),
         pytest.param([*PLAN, "--gpu", "A100-80GB", "--time-limit", "0"], ["--time-limit", "0"], id="time zero"),
+        pytest.param([*PLAN, "--gpu", "A100-80GB", "--time-limit", "inf"], ["--time-limit", "inf"], id="time without end"),
         pytest.param([*PLAN, "--gpu", "A100-80GB", "--out", "no/p.json"], ["p.json", "'no'"], id="output without directory"),
         pytest.param([*PLAN, "--gpu", "A100-80GB", "--svg", "."], ["directory"], id="output is a directory"),
         pytest.param([*PLAN, "--gpu", "T4", "--svg", "x", "--html", "x"], ["x", "two outputs"], id="output twice"),

@@ -117,7 +117,7 @@ class GpuModel:
             name
             for board in self.record.boards
             for vgpu_type in board.types
-            if vgpu_type.gi_profile == record.name and vgpu_type.vgpus_per_gpu_instance == 1
+            if vgpu_type.gi_profile in (record.name, *record.aliases) and vgpu_type.vgpus_per_gpu_instance == 1
             for name in (vgpu_type.name, vgpu_type.esxi_name)
             if name
         ]

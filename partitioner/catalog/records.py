@@ -154,3 +154,11 @@ class GpuRecord(Record):
         if missing:
             raise ValueError(f"sources cited but not listed under [sources]: {', '.join(missing)}")
         return self
+
+    @model_validator(mode="after")
+    def _gpu_instance_profiles_exist(self) -> GpuRecord:
+        known = {name for profile in (self.mig.profiles if self.mig else ()) for name in (profile.name, *profile.aliases)}
+        unknown = sorted({t.gi_profile for board in self.boards for t in board.types if t.gi_profile} - known)
+        if unknown:
+            raise ValueError(f"vGPU types sit on GPU instance profiles that are not listed under [mig]: {', '.join(unknown)}")
+        return self

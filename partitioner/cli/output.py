@@ -17,6 +17,7 @@ from partitioner.errors import Problem, SpecError
 if TYPE_CHECKING:
     from rich.console import Console
 
+_ASCII_LINES = str.maketrans("─━│┃┼╇╪═", "--||+++=")  # for terminals without box drawing characters
 _WIDTH_OF_PIPES = 160  # [columns]; rich would take 80, too narrow for tables that are to be searched
 
 
@@ -36,12 +37,29 @@ def print_json(value: object) -> None:
     value : a string is taken as JSON text, everything else is encoded.
     """
     text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    if not _can_show(text):
+        # Outside of strings JSON is ASCII, so that escapes may stand wherever other characters do.
+        text = re.sub(r"[^\x00-\x7f]", lambda match: json.dumps(match[0])[1:-1], text)
+    _print(text)
+
+
+def print_text(text: str) -> None:
+    """Print text that is laid out already, with lines of dashes where standard output has no better ones."""
+    text = printable(text)
+    _print(text if _can_show(text) else text.translate(_ASCII_LINES))
+
+
+def _print(text: str) -> None:
+    """Write to standard output in the encoding that its user chose; typer.echo takes UTF-8 instead of ASCII."""
+    sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+def _can_show(text: str) -> bool:
     try:
         text.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
-        # Outside of strings JSON is ASCII, so that escapes may stand wherever other characters do.
-        text = re.sub(r"[^\x00-\x7f]", lambda match: json.dumps(match[0])[1:-1], text)
-    typer.echo(text.rstrip("\n"))
+        return False
+    return True
 
 
 def printable(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from enum import StrEnum
@@ -12,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from partitioner.cli.catalog import AsJson, CatalogFiles, add_catalog_files
-from partitioner.cli.output import check_files, console, print_json, printable, write_file
+from partitioner.cli.output import check_files, console, print_json, print_text, write_file
 from partitioner.errors import SpecError
 
 if TYPE_CHECKING:
     from partitioner.planning import Plan
     from partitioner.workload import Workloads
 
+MAX_TIME_LIMIT_S = 1_000_000
 LEFT_OUT = 3
 """Exit code of a plan that leaves something out."""
 
@@ -41,6 +41,20 @@ class Kind(StrEnum):
     GPU = "gpu"
 
 
+PLAN_HELP = """Plan which GPU is cut how, and what runs where, on the fewest GPUs.
+
+Exits with 0 when everything is placed, 3 when something is left out.
+
+\b
+Examples:
+  partitioner plan workloads.yaml --gpu A100-80GB
+  partitioner plan 4g+2g+3x1g --gpu H100-80GB --gpus 1
+  partitioner plan - --fleet fleet.yaml --json < workloads.yaml
+"""
+_MODE_HELP = (
+    "How GPUs may be cut; vgpu: time-sliced and MIG-backed. Default: with --gpu mig, or vgpu where it has no MIG;"
+    " with --fleet any."
+)
 Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a report with the picture.")]
 Svg = Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write the picture.")]
 
@@ -57,9 +71,7 @@ def plan(
     gpus: Annotated[int | None, typer.Option(metavar="N", min=1, help="How many of them; default: as many as needed.")] = None,
     fleet: Annotated[str | None, typer.Option(metavar="FILE", help="Plan for the hosts in this YAML or JSON file.")] = None,
     catalog_files: CatalogFiles = None,
-    mode: Annotated[
-        Mode | None, typer.Option(help="How GPUs may be cut. Default with --gpu: MIG, else vGPU; with --fleet: any.")
-    ] = None,
+    mode: Annotated[Mode | None, typer.Option(help=_MODE_HELP)] = None,
     time_limit: Annotated[float, typer.Option(metavar="S", help="Seconds to look for a proof; the best so far counts.")] = 10.0,
     seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**31 - 1, help="Same input and seed, same plan.")] = 0,
     as_json: AsJson = False,
@@ -67,16 +79,7 @@ def plan(
     html: Html = None,
     svg: Svg = None,
 ) -> None:
-    r"""Plan which GPU is cut how, and what runs where, on the fewest GPUs.
-
-    Exits with 0 when everything is placed, 3 when something is left out.
-
-    \b
-    Examples:
-      partitioner plan workloads.yaml --gpu A100-80GB
-      partitioner plan 4g+2g+3x1g --gpu H100-80GB --gpus 1
-      partitioner plan - --fleet fleet.yaml --json < workloads.yaml
-    """
+    """Plan which GPU is cut how, and what runs where, on the fewest GPUs."""
     _check_options(workloads, gpu, gpus, fleet, time_limit)
     check_files([out, html, svg])
     add_catalog_files(catalog_files)
@@ -124,8 +127,10 @@ def _check_options(workloads: str, gpu: str | None, gpus: int | None, fleet: str
         raise SpecError(f"--gpus {gpus} is given with --fleet; a fleet says itself how many GPUs there are")
     if workloads == "-" and fleet == "-":
         raise SpecError("workloads and --fleet both read standard input; put one of them in a file")
-    if not (math.isfinite(time_limit) and time_limit > 0):
-        raise SpecError(f"--time-limit is {time_limit:g}, not a number of seconds above 0; e.g. --time-limit 10")
+    if not 0 < time_limit <= MAX_TIME_LIMIT_S:  # false for NaN
+        raise SpecError(
+            f"--time-limit is {time_limit:g}, not a number of seconds above 0 and up to {MAX_TIME_LIMIT_S:,}; e.g. 10"
+        )
 
 
 def _read(workloads: str) -> Workloads:
@@ -169,4 +174,4 @@ def _present(found: Plan, *, as_json: bool, html: Path | None, svg: Path | None)
     if as_json:
         print_json(found.to_json())
     else:
-        typer.echo(printable(found.to_text(width=console().width).rstrip("\n")))
+        print_text(found.to_text(width=console().width))

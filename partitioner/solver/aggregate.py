@@ -184,11 +184,15 @@ def solve(problem: Problem, *, deadline: float, seed: int) -> Solution:
     everything = _fewest_gpus(servable, deadline, seed)
     if everything is not None:
         return _with_placed(everything, wanted, wanted)
-    counts, bound = _most_by_priority(servable, deadline, seed)
-    some = _fewest_gpus(servable.with_counts(counts), deadline, seed)
+    choice = _most_by_priority(servable, deadline, seed)
+    some = _fewest_gpus(servable.with_counts(choice.counts), deadline, seed)
     if some is None:
         some = _greedy(servable)
-    return _with_placed(some, sum(some.placed), max(bound, sum(some.placed)))
+    stages = [
+        replace(stage, bound=min(stage.bound, choice.gpus_bound)) if stage.name == "gpus" else stage for stage in some.objectives
+    ]
+    placed = sum(some.placed)
+    return _with_placed(replace(some, objectives=tuple(stages)), placed, max(choice.placed_bound, placed))
 
 
 def _with_placed(solution: Solution, placed: int, bound: int) -> Solution:
@@ -444,11 +448,20 @@ def _solution(
 # -- stage: the most by priority ---------------------------------------------------------------------------------------
 
 
-def _most_by_priority(problem: Problem, deadline: float, seed: int) -> tuple[list[int], int]:
-    """Return how many replicas of each class to place, and a bound on their sum given the priorities.
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """How many replicas of each class to place, a bound on their sum given the priorities, and one on the GPUs then."""
 
-    Priorities are taken from high to low; runs of priorities that fit whole are found by bisection, so thousands of
-    priorities cost a logarithmic number of solves for each priority that does not fit.
+    counts: tuple[int, ...]
+    placed_bound: int
+    gpus_bound: int
+
+
+def _most_by_priority(problem: Problem, deadline: float, seed: int) -> _Choice:
+    """Choose the replicas to place: as many as possible of each priority from high to low, then on the fewest GPUs.
+
+    Runs of priorities that fit whole are found by bisection, so thousands of priorities cost a logarithmic number of
+    solves for each priority that does not fit.
     """
     levels = sorted({c.priority for c in problem.classes if c.count}, reverse=True)
     settled: dict[int, int] = {}  # priority to replicas placed
@@ -465,11 +478,11 @@ def _most_by_priority(problem: Problem, deadline: float, seed: int) -> tuple[lis
         answer = _most(problem, level, settled, deadline, seed)
         if answer is None:  # out of time: nothing is known of this priority and those below it
             rest = sum(c.count for c in problem.classes if c.priority <= level)
-            return list(_greedy(problem).placed), bound + rest
+            return _Choice(_greedy(problem).placed, bound + rest, 0)
         settled[level] = answer[0]
         bound += answer[1]
         done += 1
-    return _place(problem, settled, deadline, seed), bound
+    return _choose(problem, settled, bound, deadline, seed)
 
 
 def _levels_that_fit(
@@ -527,15 +540,17 @@ def _placing(
     return program, pairs
 
 
-def _place(problem: Problem, settled: Mapping[int, int], deadline: float, seed: int) -> list[int]:
+def _choose(problem: Problem, settled: Mapping[int, int], bound: int, deadline: float, seed: int) -> _Choice:
+    """Choose which replicas of each priority to place, their numbers being settled, so that GPUs are fewest."""
     program, pairs = _placing(problem, settled, None)
+    program.cost[: len(problem.columns)] = [1] * len(problem.columns)
     answer = solve_program(program, deadline=deadline, seed=seed)
     if answer.values is None:
-        return list(_greedy(problem).placed)
+        return _Choice(_greedy(problem).placed, bound, 0)
     counts = [0] * len(problem.classes)
     for (number, _), variable in pairs.items():
         counts[number] += int(answer.values[variable])
-    return counts
+    return _Choice(tuple(counts), bound, answer.bound or 0)
 
 
 # -- without an engine -------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from math import lcm
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -108,11 +108,15 @@ def verify(plan: Claim) -> None:
     findings = [
         *_check_gpus(plan),
         *(finding for pattern in plan.layout.patterns for finding in _check_pattern(pattern)),
-        *_check_replicas(plan),
         *_check_figures(plan),
     ]
-    if not findings:
-        findings = list(_check_bound(plan))
+    books = _read(plan)
+    if isinstance(books, str):
+        findings.append(books)
+    else:
+        findings += [*_check_replicas(plan, books), *_check_demands(plan, books)]
+        if not findings:
+            findings += _check_bound(plan, books)
     if findings:
         raise VerificationError(findings)
 
@@ -203,8 +207,7 @@ def _check_pattern(pattern: Pattern) -> Iterator[str]:
 # -- replicas ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     """What one replica asks for."""
 
     profile: str | None
@@ -213,8 +216,46 @@ class _Asked:
     gpu_share: float | None
 
 
-def _asked(workload: Workload) -> _Asked:
-    return _Asked(workload.profile, workload.memory_gib, workload.compute_slices, workload.gpu_share)
+@dataclass(frozen=True, slots=True)
+class _Books:
+    """Workloads and occupants in columns.
+
+    `asked`: distinct demands; `demand_of`, `counts`, shape ``(n_workloads,)``: the demand and the replicas of each
+    workload; `held`, shape ``(n_placements,)``: whether a placement has an occupant; `workload`, shape ``(n_held,)``:
+    the occupants.
+    """
+
+    asked: tuple[_Asked, ...]
+    demand_of: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+    rows: Mapping[str, int]
+    held: npt.NDArray[np.bool_]
+    workload: npt.NDArray[np.int64]
+
+
+def _read(plan: Claim) -> _Books | str:
+    """Return the books of a plan, or what makes them unreadable."""
+    layout, workloads = plan.layout, tuple(plan.workloads)
+    asked: dict[tuple[object, ...], int] = {}
+    demand_of = np.array(
+        [asked.setdefault((w.profile, w.memory_gib, w.compute_slices, w.gpu_share), len(asked)) for w in workloads],
+        dtype=np.int64,
+    )
+    names = [w.name for w in workloads]
+    rows = dict(zip(names, range(len(names)), strict=True))
+    if len(rows) != len(names):
+        return "two workloads share a name"
+    held = layout.occupant != NOBODY
+    if len(layout.occupant) != int(layout.offsets[-1]) or (held & (layout.occupant >= max(1, len(layout.workloads)))).any():
+        return "the layout's columns do not match"
+    if layout.workloads == tuple(names):
+        workload = layout.occupant[held].astype(np.int64)
+    else:
+        workload = np.array([rows.get(name, -1) for name in layout.workloads] or [0], dtype=np.int64)[layout.occupant[held]]
+    if (workload < 0).any():
+        return "the layout places a workload that was not asked for"
+    counts = np.array([w.count for w in workloads], dtype=np.int64)
+    return _Books(tuple(_Asked(*key) for key in asked), demand_of, counts, rows, held, workload)  # type: ignore[arg-type]
 
 
 def _satisfies(asked: _Asked, model: GpuModel, mode: str, profile: Profile) -> bool:
@@ -233,47 +274,30 @@ def _satisfies(asked: _Asked, model: GpuModel, mode: str, profile: Profile) -> b
     return True
 
 
-def _check_replicas(plan: Claim) -> Iterator[str]:
-    layout = plan.layout
-    index = {workload.name: row for row, workload in enumerate(plan.workloads)}
-    if len(index) != len(plan.workloads):
-        yield "two workloads share a name"
-        return
-    if layout.workloads == tuple(index):
-        rows = np.arange(len(index), dtype=np.int64)
-    else:
-        rows = np.array([index.get(name, -1) for name in layout.workloads] or [0], dtype=np.int64)
-    held = layout.occupant != NOBODY
-    if len(layout.occupant) != int(layout.offsets[-1]) or (held & (layout.occupant >= max(1, len(layout.workloads)))).any():
-        yield "the layout's columns do not match"
-        return
-    workload = rows[layout.occupant[held]]
-    if (workload < 0).any():
-        yield "the layout places a workload that was not asked for"
-        return
-    counts = np.array([w.count for w in plan.workloads], dtype=np.int64)
-    replica = layout.replica[held]
-    if ((replica < 0) | (replica >= counts[workload])).any():
+def _check_replicas(plan: Claim, books: _Books) -> Iterator[str]:
+    """Every replica is placed once or reported as left out."""
+    replica = plan.layout.replica[books.held]
+    if ((replica < 0) | (replica >= books.counts[books.workload])).any():
         yield "the layout has a replica that was not asked for"
         return
-    first = np.concatenate(([0], np.cumsum(counts)))
-    times = np.bincount(first[workload] + replica, minlength=int(first[-1]))
+    first = np.concatenate(([0], np.cumsum(books.counts)))
+    times = np.bincount(first[books.workload] + replica, minlength=int(first[-1]))
     if (times > 1).any():
         yield "a replica is placed twice"
-    left = counts - np.bincount(workload, minlength=len(counts))
-    claimed = np.zeros(len(counts), dtype=np.int64)
+    left = books.counts - np.bincount(books.workload, minlength=len(books.counts))
+    claimed = np.zeros(len(books.counts), dtype=np.int64)
     for entry in plan.unplaced:
-        claimed[index.get(entry.workload, 0)] += entry.count
+        if entry.workload in books.rows:
+            claimed[books.rows[entry.workload]] += entry.count
+        else:
+            yield f"workload {entry.workload!r} is reported as left out, but was not asked for"
     for row in np.flatnonzero(left != claimed)[:10]:
         yield f"workload {plan.workloads[row].name!r}: {left[row]} replicas are not placed, {claimed[row]} are reported"
-    yield from _check_demands(plan, held, workload)
 
 
-def _check_demands(plan: Claim, held: npt.NDArray[np.bool_], workload: npt.NDArray[np.int64]) -> Iterator[str]:
+def _check_demands(plan: Claim, books: _Books) -> Iterator[str]:
     """Every placement satisfies its occupant's demand; each pair of demand and profile is looked at once."""
     layout = plan.layout
-    asked: dict[_Asked, int] = {}
-    demand_of = np.array([asked.setdefault(_asked(w), len(asked)) for w in plan.workloads], dtype=np.int64)
     kinds: dict[tuple[str, str, str], int] = {}
     tables = [
         [kinds.setdefault((p.model, p.mode or "", placement.profile.name), len(kinds)) for placement in p.placements]
@@ -284,11 +308,11 @@ def _check_demands(plan: Claim, held: npt.NDArray[np.bool_], workload: npt.NDArr
     padded = np.array([table + [0] * (most - len(table)) for table in tables] or [[]], dtype=np.int64).reshape(len(tables), most)
     gpu = np.repeat(np.arange(len(layout)), sizes)
     position = np.arange(int(layout.offsets[-1])) - layout.offsets[gpu]
-    kind = padded[layout.gpu_pattern[gpu], position][held] if most else np.zeros(0, dtype=np.int64)
-    pairs = np.unique(demand_of[workload] * max(1, len(kinds)) + kind)
-    demands, names = list(asked), list(kinds)
+    kind = padded[layout.gpu_pattern[gpu], position][books.held] if most else np.zeros(0, dtype=np.int64)
+    pairs = np.flatnonzero(np.bincount(books.demand_of[books.workload] * max(1, len(kinds)) + kind))
+    names = list(kinds)
     for pair in pairs.tolist():
-        demand, (model, mode, name) = demands[pair // len(kinds)], names[pair % len(kinds)]
+        demand, (model, mode, name) = books.asked[pair // len(kinds)], names[pair % len(kinds)]
         gpu_model = catalog.gpu(model)
         if not _satisfies(demand, gpu_model, mode, gpu_model.geometry(mode).profile(name)):
             yield f"{name} on {model} in mode {mode} does not satisfy {demand}"
@@ -316,7 +340,7 @@ def _check_figures(plan: Claim) -> Iterator[str]:
         yield f"unknown status {plan.status!r}"
 
 
-def _check_bound(plan: Claim) -> Iterator[str]:
+def _check_bound(plan: Claim, books: _Books) -> Iterator[str]:
     """Prices prove the bound: no configuration costs more than 1 + rent, and the placed demand costs the bound."""
     if not plan.prices:
         return
@@ -331,7 +355,7 @@ def _check_bound(plan: Claim) -> Iterator[str]:
             highest = _dearest(geometry, prices)
             if highest > 1 + plan.rents.get(key, 0):
                 yield f"{key[0]} in mode {mode}: a configuration costs {highest}, more than 1 + {plan.rents.get(key, 0)}"
-    proven = _proven(plan, available)
+    proven = _proven(plan, books, available)
     stage = next(stage for stage in plan.objectives if stage.name == "gpus")
     if proven < stage.bound and _rests_on_prices(plan):
         yield f"the prices prove {proven} GPUs, not {stage.bound}"
@@ -355,17 +379,13 @@ def _kind_modes(key: KindKey, wanted: Sequence[str] | None) -> list[str]:
     return [mode for mode in _modes(catalog.gpu(key[0]), wanted) if key[1] in (None, mode)]
 
 
-def _proven(plan: Claim, available: Mapping[KindKey, int | None]) -> int:
-    placed = np.zeros(len(plan.workloads), dtype=np.int64)
-    index = {name: row for row, name in enumerate(plan.layout.workloads)}
-    found = np.bincount(plan.layout.occupant[plan.layout.occupant != NOBODY], minlength=len(index))
-    per_demand: dict[_Asked, int] = {}
-    for row, workload in enumerate(plan.workloads):
-        placed[row] = found[index[workload.name]] if workload.name in index else 0
-        if placed[row]:
-            key = _asked(workload)
-            per_demand[key] = per_demand.get(key, 0) + int(placed[row])
-    total = sum((count * _cheapest(plan, asked, available) for asked, count in per_demand.items()), Fraction(0))
+def _proven(plan: Claim, books: _Books, available: Mapping[KindKey, int | None]) -> int:
+    """Return the bound on the GPUs that the prices give for what is placed."""
+    placed = np.bincount(books.demand_of[books.workload], minlength=len(books.asked)).tolist()
+    total = sum(
+        (count * _cheapest(plan, asked, available) for asked, count in zip(books.asked, placed, strict=True) if count),
+        Fraction(0),
+    )
     total -= sum((rent * (available[key] or 0) for key, rent in plan.rents.items()), Fraction(0))
     return max(0, -(-total.numerator // total.denominator))
 

@@ -1,0 +1,335 @@
+"""Workloads in every form in which people write them, and every way to get them wrong."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import strategies
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from partitioner.errors import SpecError
+from partitioner.workload import FIELDS, MAX_COUNT, Workload, Workloads, read_workloads
+
+CHAT = Workload("chat", profile="3g.40gb", count=2)
+EMBED = Workload("embed", memory_gib=8, count=9)
+
+
+# -- one workload ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "nothing is asked for; give profile, or memory_gib, compute_slices or gpu_share"),
+        ({"profile": "4g", "memory_gib": 8}, "profile '4g' and memory_gib are both given"),
+        ({"profile": "4g", "gpu_share": 0.5}, "profile '4g' and gpu_share are both given"),
+        ({"profile": ""}, "profile: string should have at least 1 character"),
+        ({"profile": 4}, "profile: input should be a valid string, not 4"),
+        ({"profile": "4g", "count": 0}, "count: input should be greater than or equal to 1, not 0"),
+        ({"profile": "4g", "count": -3}, "count: input should be greater than or equal to 1, not -3"),
+        ({"profile": "4g", "count": 10**30}, "count: input should be less than or equal to 10000000, not 10"),
+        ({"profile": "4g", "count": MAX_COUNT + 1}, "count: input should be less than or equal to 10000000"),
+        ({"profile": "4g", "count": 1.5}, "count: input should be a valid integer, got a number with a fractional part, not 1.5"),
+        ({"profile": "4g", "count": True}, "count: a number is wanted, not True"),
+        ({"profile": "4g", "count": np.True_}, "count: a number is wanted, not True"),
+        ({"profile": "4g", "count": float("nan")}, "count: input should be a finite number, not nan"),
+        ({"profile": "4g", "count": float("inf")}, "count: input should be a finite number, not inf"),
+        ({"profile": "4g", "count": None}, "count: input should be a valid integer, not None"),
+        ({"profile": "4g", "count": "many"}, "count: input should be a valid integer"),
+        ({"profile": "4g", "count": [1]}, "count: input should be a valid integer, not [1]"),
+        ({"memory_gib": 0}, "memory_gib: input should be greater than 0, not 0"),
+        ({"memory_gib": -8}, "memory_gib: input should be greater than 0, not -8"),
+        ({"memory_gib": float("nan")}, "memory_gib: input should be a finite number, not nan"),
+        ({"memory_gib": float("inf")}, "memory_gib: input should be a finite number, not inf"),
+        ({"memory_gib": float("-inf")}, "memory_gib: input should be a finite number, not -inf"),
+        ({"memory_gib": 1e300}, "memory_gib: input should be less than or equal to 1000000, not 1e+300"),
+        ({"memory_gib": 10**400}, "memory_gib: input should be a valid number, not 1000"),
+        ({"memory_gib": True}, "memory_gib: a number is wanted, not True"),
+        ({"compute_slices": 0}, "compute_slices: input should be greater than or equal to 1, not 0"),
+        ({"compute_slices": False}, "compute_slices: a number is wanted, not False"),
+        ({"gpu_share": 1.01}, "gpu_share: input should be less than or equal to 1, not 1.01"),
+        ({"gpu_share": 0}, "gpu_share: input should be greater than 0, not 0"),
+        ({"profile": "4g", "priority": 10**12}, "priority: input should be less than or equal to 1000000000"),
+        ({"profile": "4g", "priority": True}, "priority: a number is wanted, not True"),
+        ({"profile": "4g", "labels": {"a": 1}}, "labels.a: input should be a valid string, not 1"),
+        ({"profile": "4g", "memory_gb": 8}, "unknown field 'memory_gb'; did you mean 'memory_gib'"),
+        ({"profile": "4g", "cuont": 8}, "unknown field 'cuont'; did you mean 'count'"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_the_value(fields, message):
+    with pytest.raises(SpecError, match=re.escape(message)) as caught:
+        Workload("chat", **fields)
+    assert str(caught.value).startswith("Workload 'chat': ")
+    with pytest.raises(SpecError, match=re.escape(message)) as caught:
+        read_workloads([{"name": "fine", "profile": "4g"}, {"name": "chat", **fields}])
+    assert str(caught.value).startswith("workloads[1]")
+    assert "workload 'chat': " in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "   ", "x" * 254, 5, None])
+def test_a_workload_needs_a_name(name):
+    with pytest.raises(SpecError, match="name: "):
+        Workload(name, profile="4g")
+
+
+def test_a_number_of_thousands_of_digits_is_refused():
+    with pytest.raises(SpecError, match="not a number of thousands of digits"):
+        Workload("chat", profile="4g", count=10**5000)
+
+
+def test_all_problems_of_one_workload_come_at_once():
+    with pytest.raises(SpecError) as caught:
+        Workload("chat", count=0, memory_gib=-1, colour="red")
+    assert len(caught.value.problems) == 3
+
+
+def test_workloads_are_values():
+    same = Workload("chat", profile=" 3g.40gb ", count=2)
+    assert same == CHAT
+    assert hash(same) == hash(CHAT)
+    assert len({CHAT, same, EMBED}) == 2
+    with pytest.raises(AttributeError):
+        CHAT.count = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("workload", "demand"),
+    [
+        (CHAT, "3g.40gb"),
+        (EMBED, "8 GiB"),
+        (Workload("x", memory_gib=7.5, compute_slices=2), "7.5 GiB, 2 compute slices"),
+        (Workload("x", compute_slices=1, gpu_share=0.25), "1 compute slice, 0.25 of a GPU"),
+    ],
+)
+def test_the_demand_in_words(workload, demand):
+    assert workload.demand == demand
+
+
+@given(strategies.workloads())
+def test_workloads_survive_json(workload):
+    adapter = TypeAdapter(Workload)
+    data = json.loads(adapter.dump_json(workload))
+    assert adapter.validate_python(data) == workload
+    assert list(read_workloads([data])) == [workload]
+
+
+# -- many workloads, in every form -------------------------------------------------------------------------------------
+
+RECORDS = [{"name": "chat", "profile": "3g.40gb", "count": 2}, {"name": "embed", "memory_gib": 8, "count": 9}]
+LIST_YAML = "- {name: chat, profile: 3g.40gb, count: 2}\n- name: embed\n  memory_gib: 8\n  count: 9\n"
+MAPPING_YAML = "chat: {profile: 3g.40gb, count: 2}\nembed: {memory_gib: 8, count: 9}\n"
+FILES = {
+    "list.yaml": LIST_YAML,
+    "under.yaml": "format: x\nversion: 1\nworkloads:\n" + LIST_YAML,
+    "mapping.yml": MAPPING_YAML,
+    "under-mapping.yaml": "workloads:\n  " + MAPPING_YAML.replace("\nembed", "\n  embed"),
+    "list.json": json.dumps(RECORDS),
+    "under.json": json.dumps({"workloads": RECORDS}, indent="\t"),
+}
+FORMS = {
+    "workloads": [CHAT, EMBED],
+    "tuple": (CHAT, EMBED),
+    "dicts": RECORDS,
+    "mixed": [CHAT, RECORDS[1]],
+    "mapping": {"chat": RECORDS[0], "embed": {"memory_gib": 8, "count": 9}},
+    "frame": pd.DataFrame(
+        {"name": ["chat", "embed"], "profile": ["3g.40gb", None], "memory_gib": [float("nan"), 8], "count": [2, 9]}
+    ),
+    "floats": pd.DataFrame(
+        {"name": ["chat", "embed"], "profile": ["3g.40gb", None], "memory_gib": [None, 8.0], "count": [2.0, 9.0]}
+    ),
+    "nullable": pd.DataFrame(
+        {"name": ["chat", "embed"], "profile": ["3g.40gb", None], "memory_gib": [None, 8], "count": [2, 9]}
+    ).convert_dtypes(),
+    "numpy": [
+        {"name": np.str_("chat"), "profile": "3g.40gb", "count": np.int64(2)},
+        {"name": "embed", "memory_gib": np.float32(8), "count": np.uint8(9)},
+    ],
+    "read": read_workloads([CHAT, EMBED]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_workloads(form):
+    assert list(read_workloads(FORMS[form])) == [CHAT, EMBED]
+
+
+@pytest.mark.parametrize("as_path", [str, Path])
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_gives_the_same_workloads(tmp_path, file, as_path):
+    path = tmp_path / file
+    path.write_text(FILES[file])
+    assert list(read_workloads(as_path(path))) == [CHAT, EMBED]
+
+
+def test_generators_and_single_workloads():
+    assert list(read_workloads(workload for workload in (CHAT, EMBED))) == [CHAT, EMBED]
+    assert list(read_workloads(CHAT)) == [CHAT]
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["3g.40gb+2x1g.10gb", {"3g.40gb": 1, "1g.10gb": 2}, "1g.10gb + 3g.40gb + 1g.10gb", {"3g.40gb": np.int64(1), "1g.10gb": 2}],
+)
+def test_configurations_are_workloads_named_like_their_profiles(source):
+    found = {workload.name: (workload.profile, workload.count) for workload in read_workloads(source)}
+    assert found == {"3g.40gb": ("3g.40gb", 1), "1g.10gb": ("1g.10gb", 2)}
+
+
+def test_a_configuration_may_stand_in_a_file(tmp_path):
+    path = tmp_path / "w.yaml"
+    path.write_text("workloads: 4g+2g+1g")
+    assert [w.profile for w in read_workloads(path)] == ["4g", "2g", "1g"]
+
+
+def test_names_may_be_given_profiles_alone():
+    assert read_workloads({"chat": "3g.40gb"})[0] == Workload("chat", profile="3g.40gb")
+
+
+def test_the_key_of_a_mapping_is_the_name():
+    assert read_workloads({"chat": {"name": "other", "profile": "4g"}})[0].name == "chat"
+
+
+def test_missing_values_of_frames_are_defaults():
+    frame = pd.DataFrame({"name": ["a", "b"], "profile": ["4g", "2g"], "count": [3, None], "priority": [None, 2]})
+    assert [(w.count, w.priority) for w in read_workloads(frame)] == [(3, 0), (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"name": [None], "profile": ["4g"]}, "workloads[0].name: input should be a valid string"),
+        ({"profile": ["4g"]}, "workloads[0].name: workload None: field 'name' is missing"),
+        ({"name": ["a"], "profile": ["4g"], "count": [float("inf")]}, "workloads[0].count"),
+        ({"name": ["a"], "profile": ["4g"], "count": [1.5]}, "workloads[0].count"),
+        ({"name": ["a"], "profile": ["4g"], "count": [True]}, "a number is wanted, not True"),
+        ({"name": ["a", "b"], "memory_gib": [8, float("nan")]}, "workloads[1]: workload 'b': nothing is asked for"),
+        ({"name": ["a"], "profile": ["4g"], "cuont": [1]}, "unknown field 'cuont'; did you mean 'count'"),
+        ({"name": [], "profile": []}, "no workloads; name at least one"),
+    ],
+)
+def test_wrong_frames_are_refused(columns, message):
+    with pytest.raises(SpecError, match=re.escape(message.replace("workload None: ", ""))):
+        read_workloads(pd.DataFrame(columns))
+
+
+@pytest.mark.parametrize("source", [[], (), {}, None, pd.DataFrame(), iter(())])
+def test_no_workloads_are_refused(source):
+    with pytest.raises(SpecError, match="no workloads; name at least one"):
+        read_workloads(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (5, "workloads are a list or a mapping, not int; write e.g. {3g.40gb: 2}"),
+        (True, "workloads are a list or a mapping, not bool"),
+        (b"4g", "workloads are a list or a mapping, not bytes"),
+        ("", "configuration ''"),
+        ("0x1g", "count 0 of '1g' is not between 1 and 1,000,000,000"),
+        ("9" * 5000 + "x1g", "of '1g' is not between 1 and 1,000,000,000"),
+        (["4g"], "workloads[0]: input should be a dictionary or an instance of Workload, not '4g'"),
+        ([None], "workloads[0]: input should be a dictionary or an instance of Workload, not None"),
+        ([{1: 2}], "workloads[0].name: field 'name' is missing"),
+        ({1: 2}, "workloads[0].name: input should be a valid string, not 1"),
+        ({"4g": None}, "workloads[0].count: workload '4g': input should be a valid integer, not None"),
+        ({"4g": -1}, "workloads[0].count: workload '4g': input should be greater than or equal to 1, not -1"),
+        ({"4g": True}, "workloads[0].count: workload '4g': a number is wanted, not True"),
+        ({"4g": [1]}, "workloads[0].count: workload '4g': input should be a valid integer, not [1]"),
+        ([CHAT, CHAT], "workload name 'chat' is used twice; names are unique"),
+        ({f"w{i}": {"profile": "1g", "count": MAX_COUNT} for i in range(2)}, "20,000,000 replicas in all; at most 10,000,000"),
+        ("nowhere.yaml", "nowhere.yaml: no such file"),
+        (Path("nowhere"), "nowhere: no such file"),
+    ],
+)
+def test_wrong_sources_are_refused(source, message):
+    with pytest.raises(SpecError, match=re.escape(message)):
+        read_workloads(source)
+
+
+def test_all_problems_of_a_file_come_at_once_with_their_lines(tmp_path):
+    path = tmp_path / "w.yaml"
+    path.write_text(
+        "workloads:\n"
+        "  - name: chat\n"
+        "    profile: 3g.40gb\n"
+        "    memory_gib: 8\n"
+        "  - name: embed\n"
+        "    memory_gib: -8\n"
+        "    cuont: 2\n"
+        "  - {name: fine, profile: 1g}\n"
+        "  - profile: 1g\n"
+        "    count: .nan\n"
+        "  - nonsense\n"
+    )
+    with pytest.raises(SpecError) as caught:
+        read_workloads(path)
+    assert [(p.line, p.field, p.message.split(";")[0]) for p in caught.value.problems] == [
+        (2, "workloads[0]", "workload 'chat': profile '3g.40gb' and memory_gib are both given"),
+        (6, "workloads[1].memory_gib", "workload 'embed': input should be greater than 0, not -8.0"),
+        (7, "workloads[1].cuont", "workload 'embed': unknown field 'cuont'"),
+        (9, "workloads[3].name", "field 'name' is missing"),
+        (10, "workloads[3].count", "input should be a finite number, not nan"),
+        (11, "workloads[4]", "input should be a dictionary or an instance of Workload, not 'nonsense'"),
+    ]
+    assert str(caught.value).startswith(f"{path}:2: workloads[0]: workload 'chat': ")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "field"),
+    [
+        ("w.yaml", "chat: {profile: 4g}\nembed:\n  profile: 2g\n  count: 0\n", 4, "embed.count"),
+        ("w.yaml", "4g: 1\n2g: -1\n", 2, "2g.count"),
+        ("w.json", '{"workloads": [\n {"name": "a", "profile": "4g"},\n {"name": "a", "profile": "4g"}]}', 3, "workloads[1].name"),
+        ("w.yaml", "workloads:\n- {name: a, profile: 1g}\nhosts: 3\n", 3, "hosts"),
+        ("w.yaml", "workloads: 3\n", 1, "workloads"),
+        ("w.yaml", "workloads: []\n", 1, "workloads"),
+    ],
+)
+def test_problems_of_files_name_line_and_field(tmp_path, name, text, line, field):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(SpecError) as caught:
+        read_workloads(str(path))
+    (problem,) = caught.value.problems
+    assert (problem.origin, problem.line, problem.field) == (str(path), line, field)
+
+
+def test_thousands_of_problems_are_counted(tmp_path):
+    path = tmp_path / "w.json"
+    path.write_text(json.dumps([{"name": f"w{i}", "profile": "4g", "count": 0} for i in range(2_000)], indent=1))
+    with pytest.raises(SpecError) as caught:
+        read_workloads(path)
+    assert len(caught.value.problems) == 51
+    assert caught.value.problems[49].line == 49 * 5 + 5
+    assert caught.value.problems[-1].message == "and 1950 more problems"
+
+
+def test_later_complaints_know_where_a_workload_stands(tmp_path):
+    path = tmp_path / "w.yaml"
+    path.write_text("chat: 3g.40gb\nembed: {profile: 2g,\n  count: 2}\n")
+    workloads = read_workloads(path)
+    assert str(workloads.problem(1, "does not fit", "count")) == f"{path}:3: embed.count: does not fit"
+    assert str(workloads.problem(0, "does not fit")) == f"{path}:1: chat: does not fit"
+    assert str(Workloads([CHAT]).problem(0, "does not fit", "count")) == "Workload 'chat'.count: does not fit"
+    assert (len(workloads), [w.name for w in workloads], CHAT in Workloads([CHAT])) == (2, ["chat", "embed"], True)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda inner: (
+    st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=3), inner, max_size=4)
+)))
+def test_anything_else_gives_workloads_or_a_spec_error(source):
+    if isinstance(source, str) and (source == "-" or "/" in source):
+        return
+    try:
+        found = read_workloads(source)
+    except SpecError as error:
+        assert error.problems
+        assert all(problem.message for problem in error.problems)
+    else:
+        assert len(found) >= 1
