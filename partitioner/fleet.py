@@ -144,9 +144,7 @@ class Fleet:
                 yield host.name, index, gpu
 
     @classmethod
-    def of(
-        cls, model: str, *, hosts: int | Sequence[str] = 1, gpus_per_host: int = 8, mode: str | None = None
-    ) -> Fleet:
+    def of(cls, model: str, *, hosts: int | Sequence[str] = 1, gpus_per_host: int = 8, mode: str | None = None) -> Fleet:
         """Return a fleet of equal hosts.
 
         Parameters
@@ -196,7 +194,9 @@ def read_fleet(source: object) -> Fleet:
     document = read(source) if isinstance(source, str | os.PathLike) else None
     data: Any = document.data if document else source
     if not isinstance(data, Mapping):
-        message = f"a fleet is a mapping with hosts, not {type(data).__name__}; write e.g. {{hosts: {{esx-01: {{A100-80GB: 4}}}}}}"
+        message = (
+            f"a fleet is a mapping with hosts, not {type(data).__name__}; write e.g. {{hosts: {{esx-01: {{A100-80GB: 4}}}}}}"
+        )
         raise SpecError(document.problem(message) if document else message)
     content = {key: value for key, value in data.items() if key not in ("format", "version")}
     if isinstance(content.get("hosts"), Mapping):

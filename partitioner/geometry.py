@@ -201,11 +201,17 @@ class Geometry:
                 raise GeometryError(f"{self.mode}: profile {profile.name!r} is listed twice")
             by_name[profile.name] = index
             if not profile.starts or profile.extent < 1 or profile.max_count < 1:
-                raise GeometryError(f"{self.mode}: profile {profile.name!r} needs a start, an extent and a maximum count of at least 1")
+                raise GeometryError(
+                    f"{self.mode}: profile {profile.name!r} needs a start, an extent and a maximum count of at least 1"
+                )
             if list(profile.starts) != sorted(set(profile.starts)):
-                raise GeometryError(f"{self.mode}: profile {profile.name!r} has starts {profile.starts}; they must ascend without repetition")
+                raise GeometryError(
+                    f"{self.mode}: profile {profile.name!r} has starts {profile.starts}; they must ascend without repetition"
+                )
             if profile.starts[0] < 0 or profile.starts[-1] + profile.extent > self.units:
-                raise GeometryError(f"{self.mode}: profile {profile.name!r} at start {profile.starts[-1]} leaves the {self.units} units of the GPU")
+                raise GeometryError(
+                    f"{self.mode}: profile {profile.name!r} at start {profile.starts[-1]} leaves the {self.units} units of the GPU"
+                )
         object.__setattr__(self, "_by_name", by_name)
 
     # -- look-up ---------------------------------------------------------------------------------------------------
@@ -380,9 +386,7 @@ class Geometry:
         return tuple(Configuration({self.profiles[i].name: vector[i] for i in order}) for vector in ordered)
 
     def _grows(self, vector: tuple[int, ...]) -> bool:
-        return any(
-            (*vector[:i], vector[i] + 1, *vector[i + 1 :]) in self._count_vectors for i in range(len(self.profiles))
-        )
+        return any((*vector[:i], vector[i] + 1, *vector[i + 1 :]) in self._count_vectors for i in range(len(self.profiles)))
 
     # -- one GPU ---------------------------------------------------------------------------------------------------
 
@@ -514,8 +518,7 @@ class _Limits:
         self._profiles = geometry.profiles
         self._max = [profile.max_count for profile in geometry.profiles]
         self._totals = [
-            (name, total, [dict(profile.uses).get(name, 0) for profile in geometry.profiles])
-            for name, total in geometry.totals
+            (name, total, [dict(profile.uses).get(name, 0) for profile in geometry.profiles]) for name, total in geometry.totals
         ]
         self._totals = [entry for entry in self._totals if any(entry[2])]
         families = [profile.family for profile in geometry.profiles]

@@ -288,8 +288,12 @@ def gpu_label(host: str | None, gpu: int) -> str:
 
 
 def _pattern_of(gpu: GpuLayout) -> Pattern:
-    who = f"{gpu_label(gpu.host, gpu.gpu)} ({gpu.model})"
-    model = catalog.gpu(gpu.model)
+    who = gpu_label(gpu.host, gpu.gpu)
+    try:
+        model = catalog.gpu(gpu.model)
+    except SpecError as error:
+        raise SpecError(f"{who}: {error}") from error
+    who = f"{who} ({gpu.model})"
     if gpu.mode is None:
         if gpu.slots:
             raise SpecError(f"{who}: has placements but no mode; modes are {', '.join(model.modes)}")

@@ -68,9 +68,7 @@ def stranded(pattern: Pattern) -> tuple[int, int]:
     )
 
 
-def _most_added(
-    geometry: Geometry, placements: tuple[Placement, ...], weight: Callable[[Placement], int], first: int = 0
-) -> int:
+def _most_added(geometry: Geometry, placements: tuple[Placement, ...], weight: Callable[[Placement], int], first: int = 0) -> int:
     """Return the largest weight of placements, from start `first` on, that can be added at once.
 
     Tries all: a MIG GPU has few free placements.

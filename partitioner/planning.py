@@ -23,7 +23,7 @@ from partitioner.fleet import MAX_GPUS, Fleet, read_fleet
 from partitioner.plans import FORMAT, Plan, Price
 from partitioner.plans import schema as plan_schema
 from partitioner.solver import aggregate
-from partitioner.solver.aggregate import Solution
+from partitioner.solver.problem import Solution
 from partitioner.solver.assign import assign
 from partitioner.solver.configurations import shapes
 from partitioner.solver.demand import WHOLE_GPU, Demand, Supply, build, match_modes, supply_of_fleet, supply_of_model
@@ -281,7 +281,9 @@ def _notes(workloads: Workloads, supply: Supply, demand: Demand, solution: Solut
         }
         if inferred:
             what = " and ".join({"placements": "starts", "memory_mib": "memory"}[fact] for fact in sorted(inferred, reverse=True))
-            notes.append(f"{model}: {what} of the profiles used are inferred, not read off a driver; check before relying on them")
+            notes.append(
+                f"{model}: {what} of the profiles used are inferred, not read off a driver; check before relying on them"
+            )
     return tuple(notes)
 
 
@@ -370,5 +372,3 @@ def _workloads_schema() -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {"$defs": {"Workload": one}, "anyOf": [listed, wrapped, mapped]}
-
-

@@ -18,7 +18,7 @@ from partitioner.errors import InfeasibleError, PartitionerError, SpecError, Ver
 from partitioner.fleet import Fleet
 from partitioner.layout import Assignment, Layout
 from partitioner.metrics import Metrics, measure
-from partitioner.solver.aggregate import Objective
+from partitioner.solver.problem import Objective
 from partitioner.solver.explain import Unplaced
 from partitioner.solver.verification import KindKey, verify
 from partitioner.workload import Workload
@@ -232,9 +232,11 @@ class Plan:
         """
         document = parse(text, origin=origin, syntax="json")
         if not isinstance(document.data, Mapping) or document.data.get("format") != FORMAT:
-            raise SpecError(document.problem(f"not a plan; a plan has \"format\": \"{FORMAT}\""))
+            raise SpecError(document.problem(f'not a plan; a plan has "format": "{FORMAT}"'))
         if document.data.get("version") != VERSION:
-            raise SpecError(document.problem(f"plan version {document.data.get('version')!r}; this release reads {VERSION}", ("version",)))
+            raise SpecError(
+                document.problem(f"plan version {document.data.get('version')!r}; this release reads {VERSION}", ("version",))
+            )
         try:
             record = _PlanRecord.model_validate(document.data)
             return _from_record(record)
@@ -361,7 +363,9 @@ def _from_record(record: _PlanRecord) -> Plan:
     verify(plan)
     claimed = (record.complete, record.gpus_used, record.lower_bound)
     if claimed != (plan.complete, plan.gpus_used, plan.lower_bound):
-        raise SpecError(f"complete, gpus_used and lower_bound are {claimed}, the layout says {plan.complete, plan.gpus_used, plan.lower_bound}")
+        raise SpecError(
+            f"complete, gpus_used and lower_bound are {claimed}, the layout says {plan.complete, plan.gpus_used, plan.lower_bound}"
+        )
     return plan
 
 

@@ -25,12 +25,15 @@ class LeftOut(Protocol):
     @property
     def workload(self) -> str:
         """Name of the workload."""
+
     @property
     def count(self) -> int:
         """Replicas left out."""
+
     @property
     def reason(self) -> str:
         """Why."""
+
     @property
     def remedy(self) -> str:
         """The least change that brings them in."""
@@ -109,7 +112,9 @@ def rows(layout: Layout) -> list[dict[str, Any]]:
 
 
 def _where(layout: Layout, group: Group) -> str:
-    first, last = (gpu_label(layout.hosts[layout.gpu_host[row]], int(layout.gpu_index[row])) for row in (group.gpus[0], group.gpus[-1]))
+    first, last = (
+        gpu_label(layout.hosts[layout.gpu_host[row]], int(layout.gpu_index[row])) for row in (group.gpus[0], group.gpus[-1])
+    )
     return first if len(group) == 1 else f"{first}, {last}" if len(group) == 2 else f"{first} ... {last}"
 
 

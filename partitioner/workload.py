@@ -50,7 +50,10 @@ def raises_spec_error(cls: type[_T]) -> type[_T]:
             who = cls.__name__ + (f" {given!r}" if isinstance(given, str) else "")
             problems = []
             for message, location in problems_of(error, names):
-                place = [names[part] if isinstance(part, int) and i == 0 and part < len(names) else part for i, part in enumerate(location)]
+                place = [
+                    names[part] if isinstance(part, int) and i == 0 and part < len(names) else part
+                    for i, part in enumerate(location)
+                ]
                 problems.append(Problem(f"{format_location(place)}: {message}" if place else message, field=who))
             raise SpecError(problems) from None
 
@@ -194,7 +197,9 @@ def read_workloads(source: object) -> Workloads:
         if isinstance(data, Mapping) and "workloads" in data:
             unknown = [key for key in data if key not in ("workloads", "format", "version")]
             if unknown:
-                raise SpecError(document.problem(f"unknown field {unknown[0]!r}; beside workloads nothing stands here", (unknown[0],)))
+                raise SpecError(
+                    document.problem(f"unknown field {unknown[0]!r}; beside workloads nothing stands here", (unknown[0],))
+                )
             data, prefix = data["workloads"], ("workloads",)
         if isinstance(data, str):
             data = _terms(data)
@@ -313,7 +318,9 @@ def _check_together(workloads: Workloads) -> None:
         problems = []
         for index, workload in enumerate(workloads):
             if workload.name in seen and len(problems) < _MAX_PROBLEMS:
-                problems.append(workloads.problem(index, f"workload name {workload.name!r} is used twice; names are unique", "name"))
+                problems.append(
+                    workloads.problem(index, f"workload name {workload.name!r} is used twice; names are unique", "name")
+                )
             seen.add(workload.name)
         raise SpecError(problems)
     total = sum(workload.count for workload in workloads)

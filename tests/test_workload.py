@@ -65,10 +65,11 @@ def test_a_wrong_value_is_refused_with_the_value(fields, message):
     with pytest.raises(SpecError, match=re.escape(message)) as caught:
         Workload("chat", **fields)
     assert str(caught.value).startswith("Workload 'chat': ")
-    with pytest.raises(SpecError, match=re.escape(message)) as caught:
+    with pytest.raises(SpecError) as caught:
         read_workloads([{"name": "fine", "profile": "4g"}, {"name": "chat", **fields}])
-    assert str(caught.value).startswith("workloads[1]")
-    assert "workload 'chat': " in str(caught.value)
+    *field, words = message.split(": ")
+    assert str(caught.value).startswith(".".join(["workloads[1]", *field]))
+    assert f": workload 'chat': {words}" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["", "   ", "x" * 254, 5, None])
@@ -271,7 +272,7 @@ def test_all_problems_of_a_file_come_at_once_with_their_lines(tmp_path):
         read_workloads(path)
     assert [(p.line, p.field, p.message.split(";")[0]) for p in caught.value.problems] == [
         (2, "workloads[0]", "workload 'chat': profile '3g.40gb' and memory_gib are both given"),
-        (6, "workloads[1].memory_gib", "workload 'embed': input should be greater than 0, not -8.0"),
+        (6, "workloads[1].memory_gib", "workload 'embed': input should be greater than 0, not -8"),
         (7, "workloads[1].cuont", "workload 'embed': unknown field 'cuont'"),
         (9, "workloads[3].name", "field 'name' is missing"),
         (10, "workloads[3].count", "input should be a finite number, not nan"),
@@ -285,7 +286,7 @@ def test_all_problems_of_a_file_come_at_once_with_their_lines(tmp_path):
     [
         ("w.yaml", "chat: {profile: 4g}\nembed:\n  profile: 2g\n  count: 0\n", 4, "embed.count"),
         ("w.yaml", "4g: 1\n2g: -1\n", 2, "2g.count"),
-        ("w.json", '{"workloads": [\n {"name": "a", "profile": "4g"},\n {"name": "a", "profile": "4g"}]}', 3, "workloads[1].name"),
+        ("w.json", '[\n {"name": "a", "gpu_share": 1},\n {"name": "a", "gpu_share": 1}\n]', 3, "[1].name"),
         ("w.yaml", "workloads:\n- {name: a, profile: 1g}\nhosts: 3\n", 3, "hosts"),
         ("w.yaml", "workloads: 3\n", 1, "workloads"),
         ("w.yaml", "workloads: []\n", 1, "workloads"),
@@ -328,8 +329,7 @@ def test_anything_else_gives_workloads_or_a_spec_error(source):
         return
     try:
         found = read_workloads(source)
-    except SpecError as error:
-        assert error.problems
-        assert all(problem.message for problem in error.problems)
-    else:
-        assert len(found) >= 1
+    except SpecError:
+        return
+    assert len(found) >= 1
+    assert len({workload.name for workload in found}) == len(found)

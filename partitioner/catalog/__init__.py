@@ -101,7 +101,12 @@ def gpu(name: str | int | GpuModel) -> GpuModel:
         return models[str(name)]
     device_id = parse_pci_device_id(name)
     if device_id is not None:
-        return models[_one(f"PCI device id {device_id:#06X}".replace("X", "x", 1), [m.name for m in models.values() if device_id in m.pci_device_ids])]
+        return models[
+            _one(
+                f"PCI device id {device_id:#06X}".replace("X", "x", 1),
+                [m.name for m in models.values() if device_id in m.pci_device_ids],
+            )
+        ]
     if isinstance(name, int):
         raise SpecError(f"GPU {name!r}: not a PCI device id; write e.g. 0x20B2")
     meant = _spellings(len(models)).get(fold_gpu(name), ())

@@ -225,7 +225,9 @@ class GpuModel:
         if found:
             return tuple(found)
         if (ending := parse_short_vgpu(folded)) is not None:
-            backed = {p.name: (m, p) for s, entries in self._spellings.items() if s.endswith(ending) for m, p in entries if m == "mig"}
+            backed = {
+                p.name: (m, p) for s, entries in self._spellings.items() if s.endswith(ending) for m, p in entries if m == "mig"
+            }
             return tuple(backed.values()) if len(backed) == 1 else ()
         parsed = parse_mig(folded)
         if parsed is None or "mig" not in self._geometries:
@@ -254,7 +256,10 @@ class GpuModel:
 
     def unknown_profile(self, spelling: str) -> str:
         """Return the words that say why a spelling names no profile of this GPU."""
-        shared = next((t for b in self.record.boards for t in b.types if fold(spelling) in (fold(t.name), fold(t.esxi_name or t.name))), None)
+        shared = next(
+            (t for b in self.record.boards for t in b.types if fold(spelling) in (fold(t.name), fold(t.esxi_name or t.name))),
+            None,
+        )
         if shared is not None and shared.gi_profile:
             return (
                 f"vGPU type {shared.name!r} time-slices inside a GPU instance ({shared.vgpus_per_gpu_instance} in one"

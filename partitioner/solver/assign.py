@@ -14,8 +14,8 @@ import numpy.typing as npt
 from partitioner import catalog
 from partitioner.geometry import Configuration
 from partitioner.layout import NOBODY, Index, Layout, Pattern
-from partitioner.solver.aggregate import Problem, Solution
 from partitioner.solver.demand import Demand, Supply
+from partitioner.solver.problem import Problem, Solution
 from partitioner.workload import Workloads
 
 

@@ -64,9 +64,7 @@ def packed_alone(profile: Profile) -> int:
 
 def dominates(geometry: Geometry, small: Profile, large: Profile) -> bool:
     """Whether a placement of `large` can always be replaced by one of `small`, whatever else is on the GPU."""
-    nested = all(
-        any(start <= s and s + small.extent <= start + large.extent for s in small.starts) for start in large.starts
-    )
+    nested = all(any(start <= s and s + small.extent <= start + large.extent for s in small.starts) for start in large.starts)
     uses = dict(large.uses)
     lighter = all(amount <= uses.get(resource, 0) for resource, amount in small.uses)
     same_family = not geometry.exclusive or small.family == large.family
@@ -183,9 +181,7 @@ def all_prices(configurations: tuple[Vector, ...]) -> tuple[Prices, ...] | None:
     return tuple(Prices(v[:-1], v[-1]) for v in sorted(kept))
 
 
-def _cut(
-    rays: list[tuple[Vector, frozenset[int]]], row: Vector, number: int, n: int
-) -> list[tuple[Vector, frozenset[int]]]:
+def _cut(rays: list[tuple[Vector, frozenset[int]]], row: Vector, number: int, n: int) -> list[tuple[Vector, frozenset[int]]]:
     """Intersect a cone, given by its rays and the constraints tight at each, with ``row . x >= 0``."""
     signed = [(ray, tight, sum(a * b for a, b in zip(row, ray, strict=True))) for ray, tight in rays]
     result = [(ray, tight | {number} if value == 0 else tight) for ray, tight, value in signed if value >= 0]

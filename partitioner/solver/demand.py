@@ -19,8 +19,8 @@ from partitioner.errors import Problem as Complaint
 from partitioner.errors import SpecError, did_you_mean
 from partitioner.fleet import Fleet
 from partitioner.geometry import Profile
-from partitioner.solver.aggregate import PREFERENCES, DemandClass, Kind, Problem, SlotType, slot_cost
 from partitioner.solver.configurations import dominates, shapes
+from partitioner.solver.problem import PREFERENCES, DemandClass, Kind, Problem, SlotType, slot_cost
 from partitioner.workload import Workload, Workloads
 
 SIZED_SERIES = ("C", "Q")

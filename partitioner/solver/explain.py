@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from partitioner import catalog
 from partitioner.layout import Index
-from partitioner.solver.aggregate import Problem, Solution, fewest_extra_gpus
+from partitioner.solver.aggregate import fewest_extra_gpus
 from partitioner.solver.demand import Demand, Supply, largest, share
+from partitioner.solver.problem import Problem, Solution
 from partitioner.workload import Workload, Workloads
 
 MAX_EXPLAINED = 1000

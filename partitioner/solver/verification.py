@@ -36,6 +36,7 @@ class LeftOut(Protocol):
     @property
     def workload(self) -> str:
         """Name of the workload."""
+
     @property
     def count(self) -> int:
         """Replicas left out."""
@@ -47,9 +48,11 @@ class Stage(Protocol):
     @property
     def name(self) -> str:
         """Name of the stage."""
+
     @property
     def value(self) -> int:
         """Its value."""
+
     @property
     def bound(self) -> int:
         """The best possible value."""
@@ -61,33 +64,43 @@ class Claim(Protocol):
     @property
     def workloads(self) -> Sequence[Workload]:
         """What was asked for."""
+
     @property
     def fleet(self) -> Fleet | None:
         """The GPUs; None where GPUs of one model without hosts were planned."""
+
     @property
     def gpu(self) -> str | None:
         """That model."""
+
     @property
     def gpus(self) -> int | None:
         """How many of them; None: as many as needed."""
+
     @property
     def modes(self) -> tuple[str, ...] | None:
         """Modes or families of modes that the plan may use; None: all."""
+
     @property
     def status(self) -> str:
         """``optimal`` or ``feasible``."""
+
     @property
     def objectives(self) -> Sequence[Stage]:
         """Stages of the objective."""
+
     @property
     def unplaced(self) -> Sequence[LeftOut]:
         """What was left out."""
+
     @property
     def layout(self) -> Layout:
         """Placements and occupants."""
+
     @property
     def prices(self) -> Mapping[tuple[KindKey, str, str], Fraction]:
         """(kind, mode, profile) to price; empty where the bound rests on a search."""
+
     @property
     def rents(self) -> Mapping[KindKey, Fraction]:
         """What one GPU of a kind may cost above 1."""
@@ -142,7 +155,9 @@ def _check_gpus(plan: Claim) -> Iterator[str]:
         models: dict[KindKey, bool] = {}
     else:
         models = {}
-        for row, gpu in enumerate(zip(layout.gpu_host.tolist(), layout.gpu_index.tolist(), layout.gpu_pattern.tolist(), strict=True)):
+        for row, gpu in enumerate(
+            zip(layout.gpu_host.tolist(), layout.gpu_index.tolist(), layout.gpu_pattern.tolist(), strict=True)
+        ):
             host, index, pattern = layout.hosts[gpu[0]], gpu[1], layout.patterns[gpu[2]]
             known = allowed.get((host, index))
             if known is None:
@@ -433,13 +448,9 @@ def _dearest(geometry: Geometry, prices: Mapping[str, Fraction]) -> Fraction:
 
 def _dearest_of(geometry: Geometry, priced: list[Profile], worth: list[int]) -> int:
     limits = [p.max_count for p in priced] + [total for _, total in geometry.totals]
-    weights = [
-        [int(p is q) for q in priced] + [dict(p.uses).get(resource, 0) for resource, _ in geometry.totals] for p in priced
-    ]
+    weights = [[int(p is q) for q in priced] + [dict(p.uses).get(resource, 0) for resource, _ in geometry.totals] for p in priced]
     binding = [
-        i
-        for i in range(len(limits))
-        if sum(weights[p][i] * len(priced[p].starts) for p in range(len(priced))) > limits[i]
+        i for i in range(len(limits)) if sum(weights[p][i] * len(priced[p].starts) for p in range(len(priced))) > limits[i]
     ]
 
     @cache

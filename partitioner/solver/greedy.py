@@ -1,0 +1,81 @@
+"""Placing by a simple rule, for when the deadline leaves no time for an engine. Carries no proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from partitioner.solver.problem import Column, Objective, Problem, Solution
+
+
+@dataclass(slots=True)
+class _Left:
+    """What a greedy placing has left."""
+
+    replicas: list[int]
+    available: list[int | None]
+    gpus: dict[int, int] = field(default_factory=dict)
+    served: dict[tuple[int, int], int] = field(default_factory=dict)
+
+
+def greedy(problem: Problem) -> Solution:
+    """Place what a simple rule places: the column that serves the most slots, as often as possible, again and again."""
+    left = _Left([c.count for c in problem.classes], [kind.available for kind in problem.kinds])
+    while True:
+        best: tuple[tuple[int, ...], int, dict[tuple[int, int], int]] | None = None
+        for number, column in enumerate(problem.columns):
+            if left.available[column.kind] == 0:
+                continue
+            filled = _fill(problem, column, left.replicas)
+            score = _score(problem, filled)
+            if filled and (best is None or score > best[0]):
+                best = (score, number, filled)
+        if best is None:
+            break
+        _, number, filled = best
+        _take(problem, number, filled, left)
+    placed = tuple(c.count - n for c, n in zip(problem.classes, left.replicas, strict=True))
+    used = sum(left.gpus.values())
+    return Solution(tuple(left.gpus.items()), left.served, placed, (Objective("gpus", used, 0),), "none")
+
+
+def _fill(problem: Problem, column: Column, replicas: Sequence[int]) -> dict[tuple[int, int], int]:
+    """Fill the slots of one GPU, classes with high priority and few options first."""
+    order = sorted(range(len(replicas)), key=lambda n: (-problem.classes[n].priority, len(problem.classes[n].options), n))
+    rest = list(replicas)
+    filled: dict[tuple[int, int], int] = {}
+    for slot, offered in column.slots:
+        room = offered
+        for number in order:
+            if room and rest[number] and slot in problem.classes[number].options:
+                taken = min(room, rest[number])
+                filled[number, slot] = filled.get((number, slot), 0) + taken
+                rest[number] -= taken
+                room -= taken
+    return filled
+
+
+def _score(problem: Problem, filled: Mapping[tuple[int, int], int]) -> tuple[int, ...]:
+    """Order fillings of one GPU: the highest priority served, then the memory put to use."""
+    if not filled:
+        return (-(2**62),)
+    top = max(problem.classes[number].priority for number, _ in filled)
+    return top, sum(problem.slots[slot].cost * count for (_, slot), count in filled.items())
+
+
+def _take(problem: Problem, number: int, filled: Mapping[tuple[int, int], int], left: _Left) -> None:
+    """Take a column as often as the same filling repeats."""
+    kind = problem.columns[number].kind
+    per_class: dict[int, int] = {}
+    for (c, _), count in filled.items():
+        per_class[c] = per_class.get(c, 0) + count
+    times = min(left.replicas[c] // count for c, count in per_class.items())
+    available = left.available[kind]
+    if available is not None:
+        times = min(times, available)
+        left.available[kind] = available - times
+    for pair, count in filled.items():
+        left.served[pair] = left.served.get(pair, 0) + times * count
+    for c, count in per_class.items():
+        left.replicas[c] -= times * count
+    left.gpus[number] = left.gpus.get(number, 0) + times

@@ -1,0 +1,112 @@
+"""What to leave out where not everything fits: as little as possible, lowest priorities first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from partitioner.solver.formulation import Formulation, formulate
+from partitioner.solver.greedy import greedy
+from partitioner.solver.integer import solve
+from partitioner.solver.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How many replicas of each class to place.
+
+    Parameters
+    ----------
+    counts : replicas of each class, shape ``(n_classes,)``.
+    placed_bound : a bound on their sum, given the priorities.
+    gpus_bound : a bound on the GPUs that so many replicas of each priority need.
+    """
+
+    counts: tuple[int, ...]
+    placed_bound: int
+    gpus_bound: int
+
+
+def most_by_priority(problem: Problem, *, deadline: float, seed: int) -> Choice:
+    """Choose the replicas to place: as many as possible of each priority from high to low, then on the fewest GPUs.
+
+    Notes
+    -----
+    Runs of priorities that fit whole are found by bisection, so thousands of priorities cost a logarithmic number of
+    solves for each priority that does not fit.
+    """
+    levels = sorted({c.priority for c in problem.classes if c.count}, reverse=True)
+    settled: dict[int, int] = {}  # priority to replicas placed
+    bound = done = 0
+    while done < len(levels):
+        fitting = _levels_that_fit(problem, levels[done:], settled, deadline, seed)
+        for level in levels[done : done + fitting]:
+            settled[level] = _wanted(problem, level)
+            bound += settled[level]
+        done += fitting
+        if done == len(levels):
+            break
+        most = _most(problem, levels[done], settled, deadline, seed)
+        if most is None:  # out of time: nothing is known of this priority and those below it
+            rest = sum(_wanted(problem, level) for level in levels[done:])
+            return Choice(greedy(problem).placed, bound + rest, 0)
+        settled[levels[done]] = most[0]
+        bound += most[1]
+        done += 1
+    return _choose(problem, settled, bound, deadline, seed)
+
+
+def _wanted(problem: Problem, level: int) -> int:
+    return sum(c.count for c in problem.classes if c.priority == level)
+
+
+def _levels_that_fit(problem: Problem, levels: list[int], settled: Mapping[int, int], deadline: float, seed: int) -> int:
+    """Return how many of the next priorities fit whole beside what is settled."""
+
+    def fits(number: int) -> bool:
+        goal = {**settled, **{level: _wanted(problem, level) for level in levels[:number]}}
+        return solve(_placing(problem, goal).program, deadline=deadline, seed=seed).values is not None
+
+    low, high = 0, len(levels) + 1
+    while high - low > 1:
+        middle = (low + high) // 2 if low else 1  # the next priority alone first: often it is the one that does not fit
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _most(problem: Problem, level: int, settled: Mapping[int, int], deadline: float, seed: int) -> tuple[int, int] | None:
+    """Return the most replicas of one priority that fit beside what is settled, and a bound on that."""
+    form = _placing(problem, settled)
+    for (number, _), variable in form.pairs.items():
+        if problem.classes[number].priority == level:
+            form.program.cost[variable] = -1
+    answer = solve(form.program, deadline=deadline, seed=seed)
+    if answer.objective is None or answer.bound is None:
+        return None
+    return -answer.objective, -answer.bound
+
+
+def _choose(problem: Problem, settled: Mapping[int, int], bound: int, deadline: float, seed: int) -> Choice:
+    """Choose which replicas of each priority to place, their numbers being settled, so that GPUs are fewest."""
+    form = _placing(problem, settled)
+    for column in form.columns:
+        form.program.cost[column] = 1
+    answer = solve(form.program, deadline=deadline, seed=seed)
+    if answer.values is None:
+        return Choice(greedy(problem).placed, bound, 0)
+    counts = [0] * len(problem.classes)
+    for (number, _), count in form.served(answer).items():
+        counts[number] += count
+    return Choice(tuple(counts), bound, answer.bound or 0)
+
+
+def _placing(problem: Problem, settled: Mapping[int, int]) -> Formulation:
+    """Return the program, without costs, that places a settled number of replicas of each priority and any of others."""
+    form = formulate(problem)
+    form.program.cost = [0] * len(form.program.cost)
+    for row in form.class_rows:
+        form.program.low[row] = 0
+    for level, count in settled.items():
+        terms = [(variable, 1) for (number, _), variable in form.pairs.items() if problem.classes[number].priority == level]
+        form.program.row(terms, low=count, high=count)
+    return form

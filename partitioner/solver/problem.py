@@ -1,0 +1,164 @@
+"""The planning problem with everything equal counted once, and its solution. Values; must not know how one is found.
+
+Replicas with the same options are one *class*; GPUs of one model and mode are one *kind*; a kind offers *slots* (a shape
+in a mode) in *columns* (its maximal configurations).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+
+from partitioner.solver.configurations import maximal_configurations
+
+PREFERENCES = 16
+"""Slots of equal memory are told apart by a preference from 0 to this, exclusive."""
+_COST_UNIT_MIB = 64
+
+
+def slot_cost(memory_mib: int, preference: int = 0) -> int:
+    """Return the cost of memory for the last stage: its size, then a preference from 0 to `PREFERENCES` - 1."""
+    return memory_mib // _COST_UNIT_MIB * PREFERENCES + preference
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """GPUs that are alike.
+
+    Parameters
+    ----------
+    model : name of the GPU model.
+    fixed : the mode they must stay in; None where it is free.
+    modes : the modes they may be used in.
+    available : how many there are; None: as many as needed.
+    memory_mib : memory of one [MiB].
+    """
+
+    model: str
+    fixed: str | None
+    modes: tuple[str, ...]
+    available: int | None
+    memory_mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotType:
+    """Room for one replica: a shape (by the profile that stands for it) of a mode of a kind.
+
+    `cost` is what taking it costs when wasting as little as possible; smaller is better.
+    """
+
+    kind: int
+    mode: str
+    shape: str
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class DemandClass:
+    """Replicas that may take the same slots; `options` are rows of `Problem.slots`."""
+
+    count: int
+    priority: int
+    options: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A configuration of a kind: (slot, count) pairs."""
+
+    kind: int
+    slots: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Kinds of GPUs, the slots they offer, and the classes that want them."""
+
+    kinds: tuple[Kind, ...]
+    slots: tuple[SlotType, ...]
+    classes: tuple[DemandClass, ...]
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """All maximal configurations over the slots that some class wants."""
+        by_mode: dict[tuple[int, str], list[int]] = {}
+        for number, slot in enumerate(self.slots):
+            by_mode.setdefault((slot.kind, slot.mode), []).append(number)
+        columns = []
+        for (kind, mode), slots in by_mode.items():
+            names = tuple(self.slots[slot].shape for slot in slots)
+            for vector in maximal_configurations(self.kinds[kind].model, mode, names):
+                columns.append(Column(kind, tuple((slot, n) for slot, n in zip(slots, vector, strict=True) if n)))
+        return tuple(columns)
+
+    def with_counts(self, counts: Sequence[int]) -> Problem:
+        """Return the problem with other numbers of replicas; its columns are the same."""
+        classes = tuple(replace(c, count=n) for n, c in zip(counts, self.classes, strict=True))
+        return self._like(Problem(self.kinds, self.slots, classes))
+
+    def with_available(self, available: Sequence[int | None]) -> Problem:
+        """Return the problem with other numbers of GPUs; its columns are the same."""
+        kinds = tuple(replace(kind, available=n) for n, kind in zip(available, self.kinds, strict=True))
+        return self._like(Problem(kinds, self.slots, self.classes))
+
+    def _like(self, other: Problem) -> Problem:
+        other.__dict__["columns"] = self.columns
+        return other
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Exact prices that prove a bound on the GPUs: any configuration of a kind costs at most 1 + the kind's rent.
+
+    Parameters
+    ----------
+    slots : price of each slot, as fractions; shape ``(n_slots,)``.
+    rents : what one GPU of each kind may cost above 1; 0 where as many as needed are to be had.
+    """
+
+    slots: tuple[Fraction, ...]
+    rents: tuple[Fraction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """One stage of the objective: its value in the solution and the best that is possible at all."""
+
+    name: str
+    value: int
+    bound: int
+
+    @property
+    def proven(self) -> bool:
+        """Whether the value is proven best."""
+        return self.value == self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """What is placed, on how many GPUs of which configuration.
+
+    Parameters
+    ----------
+    gpus : (column, number of GPUs) pairs.
+    served : (class, slot) to number of replicas.
+    placed : replicas placed of each class, shape ``(n_classes,)``.
+    objectives : the stages in their order.
+    certificate : what proves the bound on the GPUs.
+    proof : exact prices behind the certificate, where it rests on prices.
+    """
+
+    gpus: tuple[tuple[int, int], ...]
+    served: Mapping[tuple[int, int], int]
+    placed: tuple[int, ...]
+    objectives: tuple[Objective, ...]
+    certificate: str
+    proof: Proof | None = None
+
+    @property
+    def gpus_used(self) -> int:
+        """Number of GPUs used."""
+        return sum(count for _, count in self.gpus)
