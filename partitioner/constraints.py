@@ -57,7 +57,7 @@ def graph(model: str | catalog.GpuModel, modes: Iterable[str] | None = None) -> 
     Notes
     -----
     Nodes of different modes are all joined, so the edges are quadratic in the nodes: 119 nodes for an A100-80GB with
-    its ten modes, 594 for an A40.
+    its ten modes, 572 for an A40.
 
     Examples
     --------

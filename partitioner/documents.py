@@ -10,9 +10,9 @@ import json
 import os
 import re
 import reprlib
+import secrets
 import stat
 import sys
-import tempfile
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,17 +116,15 @@ def _text(path: str | os.PathLike[str], max_mib: int) -> tuple[str, str]:
             origin = os.fspath(path)
             with open(path, "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
-                if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-                    raise SpecError(Problem("not a regular file", origin))
-                raw = file.read(limit + 1)
-    except SpecError:  # a ValueError too
-        raise
+                raw = file.read(limit + 1) if stat.S_ISREG(mode) or stat.S_ISFIFO(mode) else None
     except FileNotFoundError as error:
         raise SpecError(Problem("no such file", os.fspath(path))) from error
     except IsADirectoryError as error:
         raise SpecError(Problem("is a directory; name a YAML, JSON or TOML file", os.fspath(path))) from error
     except (OSError, ValueError) as error:
         raise SpecError(Problem(f"cannot be read: {getattr(error, 'strerror', None) or error}", os.fspath(path))) from error
+    if raw is None:
+        raise SpecError(Problem("not a regular file", origin))
     if len(raw) > limit:
         raise SpecError(Problem(f"larger than {max_mib} MiB; give fewer entries, or a count for each", origin))
     try:
@@ -377,21 +375,14 @@ def write(path: str | os.PathLike[str], text: str) -> None:
         The file cannot be written; what stood there before still stands.
     """
     target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
         try:
-            with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            with open(temporary, "x", encoding="utf-8", newline="\n") as file:
                 file.write(text)
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, target)
+            temporary.replace(target)
         except BaseException:
-            os.unlink(temporary)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise SpecError(Problem(f"cannot be written: {error.strerror or error}", os.fspath(path))) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field
 from pydantic.dataclasses import dataclass
 
 from partitioner import catalog
-from partitioner.documents import Location, format_location, problems_of, read
+from partitioner.documents import Document, Location, format_location, problems_of, read
 from partitioner.errors import Problem, SpecError
 from partitioner.workload import VALUE, raises_spec_error
 
@@ -169,11 +169,11 @@ class Fleet:
 
 
 _FLEET = TypeAdapter(Fleet)
-_FIELDS = sorted({f.name for kind in (Gpu, Host, Fleet) for f in dataclass_fields(kind)} | {"count"})  # type: ignore[arg-type]
+_FIELDS = sorted({f.name for kind in (Gpu, Host, Fleet) for f in dataclass_fields(kind)} | {"count"})
 
 
 def read_fleet(source: object) -> Fleet:
-    """Read a fleet: a `Fleet`, a dict, or the path of a YAML or JSON file (``-``: standard input).
+    """Read a fleet: a `Fleet`, a dict, or the path of a YAML or JSON file (``-``: standard input), also one already read.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def read_fleet(source: object) -> Fleet:
     """
     if isinstance(source, Fleet):
         return source
-    document = read(source) if isinstance(source, str | os.PathLike) else None
+    document = source if isinstance(source, Document) else read(source) if isinstance(source, str | os.PathLike) else None
     data: Any = document.data if document else source
     if not isinstance(data, Mapping):
         message = (

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 from partitioner.errors import GeometryError, did_you_mean
 
@@ -129,6 +129,7 @@ class Configuration(Mapping[str, int]):
         return f"Configuration({self._counts!r})"
 
 
+# The multiplication sign is meant: people paste it from documents.
 _TERM = re.compile(r"^(?:(?P<before>\d+)\s*[x*×]\s*)?(?P<name>.*?)(?:\s*[x*×]\s*(?P<after>\d+))?$", re.IGNORECASE)
 # A plus sign separates profiles unless an attribute of NVIDIA's follows it (+me, +me.all, +gfx).
 _PLUS = re.compile(r"\+(?!\s*(?:me|me\.all|gfx)\b)", re.IGNORECASE)
@@ -210,7 +211,7 @@ class Geometry:
                 )
             if profile.starts[0] < 0 or profile.starts[-1] + profile.extent > self.units:
                 raise GeometryError(
-                    f"{self.mode}: profile {profile.name!r} at start {profile.starts[-1]} leaves the {self.units} units of the GPU"
+                    f"{self.mode}: profile {profile.name!r} at start {profile.starts[-1]} leaves the GPU's {self.units} units"
                 )
         object.__setattr__(self, "_by_name", by_name)
 
@@ -467,48 +468,60 @@ class Geometry:
         counts = [wanted.get(profile.name, 0) for profile in self.profiles]
         if self._limits.violation(counts) is not None:
             return None
-        # Rarest start positions first: large profiles have few.
-        order = sorted(wanted, key=lambda name: (-self.profile(name).extent, len(self.profile(name).starts), name))
         best: tuple[int, tuple[Placement, ...]] | None = None
-        for examined, layout in enumerate(self._layouts_of([(self.profile(name), wanted[name]) for name in order])):
+        for examined, layout in enumerate(self._layouts_of(wanted), 1):
             score = sum(placement.profile.extent for placement in self.free(layout))
             if best is None or score > best[0]:
-                best = (score, tuple(sorted(layout, key=lambda placement: placement.start)))
-            if examined + 1 >= _LAYOUTS_COMPARED or score == 0:
+                best = score, layout
+            if examined == _LAYOUTS_COMPARED or score == 0:
                 break
         return best[1] if best else None
 
-    def _layouts_of(self, wanted: list[tuple[Profile, int]]) -> Iterator[list[Placement]]:
-        chosen: list[Placement] = []
-        dead: set[tuple[int, int, int, int]] = set()  # states from which nothing was found
+    def _layouts_of(self, wanted: Configuration) -> Iterator[tuple[Placement, ...]]:
+        """Iterate over the layouts of a configuration, unit by unit, without dead ends.
 
-        def visit(kind: int, left: int, first: int, occupied: int) -> Iterator[list[Placement]]:
-            if left == 0:
-                kind, first = kind + 1, 0
-                if kind == len(wanted):
-                    yield chosen
-                    return
-                left = wanted[kind][1]
-            state = (kind, left, first, occupied)
-            if state in dead:
+        Profiles with the same starts and extent take their places in the order of the configuration. Whether what is
+        left fits from a unit on is remembered, so a configuration that does not fit is found out without trying all.
+        """
+        alike: dict[tuple[tuple[int, ...], int], list[Profile]] = {}
+        for name, count in wanted.items():
+            profile = self.profile(name)
+            alike.setdefault((profile.starts, profile.extent), []).extend([profile] * count)
+        groups = sorted(alike.items(), key=lambda entry: (-entry[0][1], len(entry[0][0])))
+        starts = [frozenset(places) for (places, _), _ in groups]
+        extents = [extent for (_, extent), _ in groups]
+
+        def places(position: int, left: tuple[int, ...]) -> Iterator[tuple[int, tuple[int, ...]]]:
+            """Iterate over the groups that can begin here, and what is left then."""
+            for group in range(len(groups)):
+                if left[group] and position in starts[group]:
+                    yield group, (*left[:group], left[group] - 1, *left[group + 1 :])
+
+        @cache
+        def fits(position: int, left: tuple[int, ...]) -> bool:
+            room = self.units - position - sum(n * extent for n, extent in zip(left, extents, strict=True))
+            if room < 0 or not any(left):
+                return room >= 0
+            return any(fits(position + extents[group], rest) for group, rest in places(position, left)) or fits(position + 1, left)
+
+        chosen: list[tuple[int, int]] = []
+
+        def visit(position: int, left: tuple[int, ...]) -> Iterator[tuple[Placement, ...]]:
+            if not any(left):
+                waiting = [iter(profiles) for _, profiles in groups]
+                yield tuple(Placement(next(waiting[group]), start) for group, start in chosen)
                 return
-            profile, found = wanted[kind][0], False
-            for position in range(first, len(profile.starts)):
-                start = profile.starts[position]
-                mask = ((1 << profile.extent) - 1) << start
-                if not occupied & mask:
-                    chosen.append(Placement(profile, start))
-                    for layout in visit(kind, left - 1, position + 1, occupied | mask):
-                        found = True
-                        yield layout
+            for group, rest in places(position, left):
+                if fits(position + extents[group], rest):
+                    chosen.append((group, position))
+                    yield from visit(position + extents[group], rest)
                     chosen.pop()
-            if not found:
-                dead.add(state)
+            if fits(position + 1, left):
+                yield from visit(position + 1, left)
 
-        if not wanted:
-            yield chosen
-            return
-        yield from visit(-1, 0, 0, 0)
+        everything = tuple(len(profiles) for _, profiles in groups)
+        if fits(0, everything):
+            yield from visit(0, everything)
 
 
 class _Limits:

@@ -162,12 +162,14 @@ class Layout:
                 held = slot.workload is not None
                 occupants.append(workloads.setdefault(slot.workload, len(workloads)) if slot.workload is not None else NOBODY)
                 replicas.append(slot.replica or 0 if held else NOBODY)
-        columns = np.array(rows, dtype=np.int32).reshape(-1, 3).T
+        gpu_host, gpu_index, gpu_pattern = np.ascontiguousarray(np.array(rows, dtype=np.int32).reshape(-1, 3).T)
         return cls(
             tuple(hosts),
             tuple(patterns),
             tuple(workloads),
-            *(np.ascontiguousarray(column) for column in columns),
+            gpu_host,
+            gpu_index,
+            gpu_pattern,
             np.array(occupants, dtype=np.int32),
             np.array(replicas, dtype=np.int32),
         )

@@ -23,11 +23,11 @@ from partitioner.fleet import MAX_GPUS, Fleet, read_fleet
 from partitioner.plans import FORMAT, Plan, Price
 from partitioner.plans import schema as plan_schema
 from partitioner.solver import aggregate
-from partitioner.solver.problem import Solution
 from partitioner.solver.assign import assign
 from partitioner.solver.configurations import shapes
 from partitioner.solver.demand import WHOLE_GPU, Demand, Supply, build, match_modes, supply_of_fleet, supply_of_model
 from partitioner.solver.explain import explain
+from partitioner.solver.problem import Solution
 from partitioner.solver.verification import KindKey
 from partitioner.workload import Workload, Workloads, read_workloads
 
@@ -194,7 +194,7 @@ def _check_numbers(gpus: object, time_limit_s: object, seed: object) -> None:
         or not math.isfinite(time_limit_s)
         or not 0 < time_limit_s <= 1_000_000
     ):
-        raise SpecError(f"time_limit_s is {time_limit_s!r}, not a number of seconds above 0")
+        raise SpecError(f"time_limit_s is {time_limit_s!r}, not a number of seconds above 0 and at most 1,000,000")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise SpecError(f"seed is {seed!r}, not a whole number from 0 on")
 
@@ -296,9 +296,8 @@ def _memory_below_its_name(workloads: Workloads, supply: Supply) -> list[str]:
             for profile in model.geometry("mig").profiles if "mig" in kind.modes else ():
                 named = int(profile.name.split(".")[1].split("gb")[0])
                 if not profile.attributes and profile.memory_mib < gib * 1024 <= named * 1024:
-                    notes[
-                        f"{gib:g} GiB do not fit {profile.name} of {model.name}: {profile.memory_mib / 1024:g} GiB of it are usable"
-                    ] = None
+                    usable = f"{profile.memory_mib / 1024:g} GiB of it are usable"
+                    notes[f"{gib:g} GiB do not fit {profile.name} of {model.name}: {usable}"] = None
     return list(notes)[:5]
 
 
@@ -323,8 +322,8 @@ def load(path: str | os.PathLike[str]) -> Workloads | Fleet | Plan:
         return Plan.load(path)
     document = read(path)
     if isinstance(document.data, dict) and "hosts" in document.data:
-        return read_fleet(path)
-    return read_workloads(path if isinstance(path, os.PathLike) else os.path.abspath(path))
+        return read_fleet(document)
+    return read_workloads(document)
 
 
 def _head(path: str | os.PathLike[str]) -> str:
@@ -359,7 +358,7 @@ def schema(kind: str = "workloads") -> dict[str, Any]:
 
 
 def _workloads_schema() -> dict[str, Any]:
-    """A list of workloads, a mapping of names to workloads, profiles or counts, or either under ``workloads``."""
+    """Describe a list of workloads, a mapping of names to workloads, profiles or counts, or either under ``workloads``."""
     one = TypeAdapter(Workload).json_schema()
     named = {**one, "required": [], "title": "Workload without its name"}
     entry = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}, named]}

@@ -18,8 +18,8 @@ from partitioner.errors import InfeasibleError, PartitionerError, SpecError, Ver
 from partitioner.fleet import Fleet
 from partitioner.layout import Assignment, Layout
 from partitioner.metrics import Metrics, measure
-from partitioner.solver.problem import Objective
 from partitioner.solver.explain import Unplaced
+from partitioner.solver.problem import Objective
 from partitioner.solver.verification import KindKey, verify
 from partitioner.workload import Workload
 
@@ -364,7 +364,7 @@ def _from_record(record: _PlanRecord) -> Plan:
     claimed = (record.complete, record.gpus_used, record.lower_bound)
     if claimed != (plan.complete, plan.gpus_used, plan.lower_bound):
         raise SpecError(
-            f"complete, gpus_used and lower_bound are {claimed}, the layout says {plan.complete, plan.gpus_used, plan.lower_bound}"
+            f"complete, gpus_used, lower_bound are {claimed}; the layout says {plan.complete, plan.gpus_used, plan.lower_bound}"
         )
     return plan
 

@@ -150,16 +150,12 @@ def figures(metrics: Metrics) -> tuple[str, ...]:
         lines.append(f"{metrics.gpus_unused:,} GPUs unused")
     if metrics.memory_mib:
         given = metrics.memory_allocated_mib / 1024
-        lines.append(
-            f"memory: {given:,.0f} of {metrics.memory_mib / 1024:,.0f} GiB allocated,"
-            f" {metrics.memory_waste_mib / 1024:,.1f} GiB of it beyond the demand"
-        )
+        beyond = f", {metrics.memory_waste_mib / 1024:,.1f} GiB of it beyond the demand" if metrics.memory_waste_mib else ""
+        lines.append(f"memory: {given:,.0f} of {metrics.memory_mib / 1024:,.0f} GiB allocated{beyond}")
     if metrics.compute_slices:
+        beyond = f", {metrics.compute_waste_slices:,} of them beyond the demand" if metrics.compute_waste_slices else ""
+        lines.append(f"compute: {metrics.compute_slices_allocated:,} of {metrics.compute_slices:,} MIG slices allocated{beyond}")
         lines.append(
-            f"compute: {metrics.compute_slices_allocated:,} of {metrics.compute_slices:,} MIG slices allocated,"
-            f" {metrics.compute_waste_slices:,} beyond the demand"
-        )
-        lines.append(
-            f"stranded: {metrics.stranded_compute_slices:,} compute slices, {metrics.stranded_memory_slices:,} memory slices"
+            f"stranded MIG slices: {metrics.stranded_compute_slices:,} compute, {metrics.stranded_memory_slices:,} memory"
         )
     return tuple(lines)

@@ -42,7 +42,7 @@ def raises_spec_error(cls: type[_T]) -> type[_T]:
     names = [field.name for field in dataclass_fields(cls)]  # type: ignore[arg-type]
 
     @wraps(original)
-    def __init__(self: _T, *args: Any, **kwargs: Any) -> None:
+    def constructor(self: _T, *args: Any, **kwargs: Any) -> None:
         try:
             original(self, *args, **kwargs)
         except ValidationError as error:
@@ -57,7 +57,7 @@ def raises_spec_error(cls: type[_T]) -> type[_T]:
                 problems.append(Problem(f"{format_location(place)}: {message}" if place else message, field=who))
             raise SpecError(problems) from None
 
-    cls.__init__ = __init__  # type: ignore[method-assign]
+    cls.__init__ = constructor  # type: ignore[method-assign,assignment]
     return cls
 
 
@@ -126,7 +126,7 @@ class Workload:
 
 
 _LIST = TypeAdapter(list[Workload])
-FIELDS = tuple(field.name for field in dataclass_fields(Workload))  # type: ignore[arg-type]
+FIELDS = tuple(field.name for field in dataclass_fields(Workload))
 
 Locate = Callable[[int], Location]
 
@@ -171,7 +171,7 @@ def read_workloads(source: object) -> Workloads:
     source : workloads or dicts with their fields (list, tuple, generator); a mapping of profile to count
         (``{"3g.40gb": 2}``), of name to profile or of name to fields; a pandas frame with the fields as columns; one
         workload; a configuration (``"4g+2g+1g"``, ``"7x1g"``); the path of a YAML or JSON file (``-``: standard
-        input) with a list, a mapping, or either under ``workloads``.
+        input) with a list, a mapping, or either under ``workloads``; such a file already read.
 
     Returns
     -------
@@ -191,8 +191,8 @@ def read_workloads(source: object) -> Workloads:
     prefix: tuple[str | int, ...] = ()
     if isinstance(source, Workloads):
         return source
-    if isinstance(source, os.PathLike) or (isinstance(source, str) and _is_path(source)):
-        document = read(source)
+    if isinstance(source, Document | os.PathLike) or (isinstance(source, str) and _is_path(source)):
+        document = source if isinstance(source, Document) else read(source)
         data: object = document.data
         if isinstance(data, Mapping) and "workloads" in data:
             unknown = [key for key in data if key not in ("workloads", "format", "version")]
@@ -233,15 +233,14 @@ def _records_of_frame(frame: Any) -> list[dict[str, Any]]:
     """Rows of a pandas frame as dicts without missing values, numpy scalars turned into Python's."""
     missing = frame.isna().to_dict("list")
     columns = frame.to_dict("list")
-    rows = []
-    for row in range(len(frame)):
-        rows.append(
-            {
-                str(name): value.item() if hasattr(value := values[row], "item") else value
-                for name, values in columns.items()
-                if not missing[name][row] or name == "name"
-            }
-        )
+    rows = [
+        {
+            str(name): value.item() if hasattr(value := values[row], "item") else value
+            for name, values in columns.items()
+            if not missing[name][row] or name == "name"
+        }
+        for row in range(len(frame))
+    ]
     for record in rows:  # integers next to missing values come out of pandas as floats
         for name in ("count", "compute_slices", "priority"):
             if isinstance(record.get(name), float) and record[name].is_integer():
@@ -272,7 +271,7 @@ def _build(data: object, document: Document | None, prefix: tuple[str | int, ...
         items: list[Workload] = records if all(type(r) is Workload for r in records) else _LIST.validate_python(records)
     except ValidationError as error:
         found = problems_of(error, FIELDS)
-        raise SpecError(_list_problems(found, records, document, locate, prefix)) from None
+        raise SpecError(_list_problems(found, records, document, locate)) from None
     workloads = Workloads(items, document, locate)
     _check_together(workloads)
     return workloads
@@ -292,7 +291,6 @@ def _list_problems(
     records: list[Any],
     document: Document | None,
     locate: Locate,
-    prefix: tuple[str | int, ...],
 ) -> list[Problem]:
     problems = []
     for message, location in found[:_MAX_PROBLEMS]:
@@ -315,7 +313,7 @@ def _check_together(workloads: Workloads) -> None:
     names = {workload.name for workload in workloads}
     if len(names) < len(workloads):
         seen: set[str] = set()
-        problems = []
+        problems: list[Problem] = []
         for index, workload in enumerate(workloads):
             if workload.name in seen and len(problems) < _MAX_PROBLEMS:
                 problems.append(

@@ -292,8 +292,8 @@ def test_a_subset_keeps_the_order_of_the_geometry():
         ((Profile("a", (0,), 1, 0),), "'a' needs a start, an extent and a maximum"),
         ((Profile("a", (1, 0), 1, 2),), r"starts \(1, 0\); they must ascend"),
         ((Profile("a", (0, 0), 1, 2),), r"starts \(0, 0\); they must ascend without repetition"),
-        ((Profile("a", (0, 3), 2, 2),), "'a' at start 3 leaves the 4 units"),
-        ((Profile("a", (-1,), 2, 2),), "leaves the 4 units"),
+        ((Profile("a", (0, 3), 2, 2),), "'a' at start 3 leaves the GPU's 4 units"),
+        ((Profile("a", (-1,), 2, 2),), "leaves the GPU's 4 units"),
         ((Profile("a", (0,), 1, 1), Profile("a", (1,), 1, 1)), "'a' is listed twice"),
     ],
 )

@@ -37,7 +37,7 @@ def _model(document: Document) -> GpuModel:
     try:
         record = GpuRecord.model_validate(document.data)
     except ValidationError as error:
-        fields = sorted(_field_names(GpuRecord))
+        fields = sorted(_field_names())
         raise SpecError([document.problem(*problem) for problem in problems_of(error, fields)]) from error
     try:
         return GpuModel(record)
@@ -45,7 +45,7 @@ def _model(document: Document) -> GpuModel:
         raise SpecError([Problem(problem.message, document.origin) for problem in error.problems]) from error
 
 
-def _field_names(record: type) -> set[str]:
+def _field_names() -> set[str]:
     from partitioner.catalog import records
 
     kinds = [kind for kind in vars(records).values() if isinstance(kind, type) and issubclass(kind, records.Record)]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 Name = Annotated[str, StringConstraints(min_length=1, max_length=120, strip_whitespace=True)]
 PciDeviceId = Annotated[str, StringConstraints(pattern=r"^0x[0-9A-Fa-f]{4}$")]
 Count = Annotated[int, Field(ge=1, le=4096)]
+Units = Annotated[int, Field(ge=1, le=256)]
 Amount = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Starts = Annotated[tuple[Annotated[int, Field(ge=0, le=4096)], ...], Field(min_length=1)]
 
@@ -62,7 +63,7 @@ class MigRecord(Record):
     """How a GPU is cut by MIG."""
 
     compute_slices: Count
-    memory_slices: Count
+    memory_slices: Units
     max_gpu_instances: Count
     engine_totals: dict[Name, Amount] = {}
     instance_limits: dict[Literal["compute", "gfx"], Count] = {}
@@ -83,7 +84,7 @@ class MixedSizeRecord(Record):
 class MixedRecord(Record):
     """Mixed-size (heterogeneous) time-sliced vGPU."""
 
-    region_gb: Count
+    region_gb: Units
     source: Name
     inferred: tuple[Name, ...] = ()
     sizes: Annotated[tuple[MixedSizeRecord, ...], Field(min_length=1)]
@@ -95,7 +96,7 @@ class VgpuTypeRecord(Record):
     name: Name
     series: Literal["A", "B", "C", "Q"]
     frame_buffer_mib: Amount
-    max_per_gpu: Count
+    max_per_gpu: Units
     max_per_gpu_mixed: Count | None = None
     gi_profile: Name | None = None
     vgpus_per_gpu_instance: Count = 1

@@ -276,9 +276,7 @@ def _vgpu_parts(model: GpuModel) -> Iterator[RenderableType]:
         yield from _type_table("Time-sliced vGPU types", "Mode", rows)
 
 
-def _type_table(
-    title: str, group: str, rows: Sequence[tuple[str, BoardRecord, VgpuTypeRecord]]
-) -> Iterator[RenderableType]:
+def _type_table(title: str, group: str, rows: Sequence[tuple[str, BoardRecord, VgpuTypeRecord]]) -> Iterator[RenderableType]:
     shared = any(t.vgpus_per_gpu_instance > 1 for _, _, t in rows)
     mixed = any(t.max_per_gpu_mixed for _, _, t in rows)
     boards = len({board.product for _, board, _ in rows}) > 1
@@ -327,9 +325,7 @@ def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for position, column in enumerate(columns):
         right = column.endswith(">")
-        table.add_column(
-            column.rstrip(">"), justify="right" if right else "left", no_wrap=position == 0, overflow="fold"
-        )
+        table.add_column(column.rstrip(">"), justify="right" if right else "left", no_wrap=position == 0, overflow="fold")
     return table
 
 

@@ -136,7 +136,7 @@ def _layout(workloads: Workloads, supply: Supply, kind_of: Index, runs: list[_Ru
     for number, run in enumerate(runs):
         held[:, number] = np.bincount(run.gpu, minlength=n)
     held[:, -1] = kind_of
-    busy = held[:, :-1].any(axis=1)  # a search cut short may leave a GPU without replicas
+    busy: npt.NDArray[np.bool_] = np.asarray(held[:, :-1].any(axis=1))  # a search cut short may leave a GPU without replicas
     distinct, pattern_of = _distinct_rows(held)
     patterns = [_pattern(supply, row, runs) for row in distinct]
     positions = _positions(patterns, distinct, runs)
@@ -183,7 +183,7 @@ def _pattern(supply: Supply, row: Index, runs: list[_Run]) -> Pattern:
     return Pattern(model.name, mode, placements)
 
 
-def _positions(patterns: list[Pattern], distinct: Index, runs: list[_Run]) -> list[Index]:
+def _positions(patterns: list[Pattern], distinct: Index, runs: list[_Run]) -> list[npt.NDArray[np.int64]]:
     """Return for each run where its instances stand in each pattern, shape ``(n_patterns, most)``."""
     positions = []
     for number, run in enumerate(runs):

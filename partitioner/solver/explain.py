@@ -130,7 +130,9 @@ def _too_large(workload: Workload, supply: Supply) -> str:
         return "no GPU is in a mode that this plan may use"
     by_memory = offers[0]
     if workload.memory_gib is not None and by_memory[2].memory_mib < workload.memory_gib * 1024:
-        return f"{workload.memory_gib:g} GiB is more than the largest here, {by_memory[2].name} on {by_memory[0]} with {by_memory[2].memory_mib / 1024:g} GiB"
+        model, _, profile = by_memory
+        most = f"{profile.name} on {model} with {profile.memory_mib / 1024:g} GiB"
+        return f"{workload.memory_gib:g} GiB are more than the largest here, {most}"
     if workload.compute_slices is not None:
         by_slices = max(offers, key=lambda entry: entry[2].compute_slices)
         if by_slices[2].compute_slices < workload.compute_slices:
@@ -140,9 +142,10 @@ def _too_large(workload: Workload, supply: Supply) -> str:
             )
     if workload.gpu_share is not None:
         by_share = max(offers, key=lambda entry: share(entry[2], catalog.gpu(entry[0]), entry[1]))
-        most = share(by_share[2], catalog.gpu(by_share[0]), by_share[1])
-        if most < workload.gpu_share:
-            return f"{workload.gpu_share:g} of a GPU is more than the largest share here, {most:g} of {by_share[2].name} on {by_share[0]}"
+        most_share = share(by_share[2], catalog.gpu(by_share[0]), by_share[1])
+        if most_share < workload.gpu_share:
+            there = f"{most_share:g} of {by_share[2].name} on {by_share[0]}"
+            return f"{workload.gpu_share:g} of a GPU is more than the largest share here, {there}"
     return f"no profile here offers {workload.demand} at once"
 
 

@@ -87,11 +87,13 @@ class Problem:
         by_mode: dict[tuple[int, str], list[int]] = {}
         for number, slot in enumerate(self.slots):
             by_mode.setdefault((slot.kind, slot.mode), []).append(number)
-        columns = []
+        columns: list[Column] = []
         for (kind, mode), slots in by_mode.items():
             names = tuple(self.slots[slot].shape for slot in slots)
-            for vector in maximal_configurations(self.kinds[kind].model, mode, names):
-                columns.append(Column(kind, tuple((slot, n) for slot, n in zip(slots, vector, strict=True) if n)))
+            columns += [
+                Column(kind, tuple((slot, n) for slot, n in zip(slots, vector, strict=True) if n))
+                for vector in maximal_configurations(self.kinds[kind].model, mode, names)
+            ]
         return tuple(columns)
 
     def with_counts(self, counts: Sequence[int]) -> Problem:
