@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from partitioner import catalog as catalog
+    from partitioner import constraints as constraints
+    from partitioner import drawing as drawing
     from partitioner.errors import GeometryError as GeometryError
     from partitioner.errors import InfeasibleError as InfeasibleError
     from partitioner.errors import PartitionerError as PartitionerError
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from partitioner.layout import Assignment as Assignment
     from partitioner.layout import Layout as Layout
     from partitioner.metrics import Metrics as Metrics
+    from partitioner.planning import dump as dump
     from partitioner.planning import load as load
     from partitioner.planning import plan as plan
     from partitioner.planning import plan_mig as plan_mig
@@ -34,20 +37,22 @@ _HOMES = {
     "fleet": ("Fleet", "Gpu", "Host"),
     "layout": ("Assignment", "Layout"),
     "metrics": ("Metrics",),
-    "planning": ("load", "plan", "plan_mig", "plan_vgpu"),
+    "planning": ("dump", "load", "plan", "plan_mig", "plan_vgpu"),
     "plans": ("Plan",),
     "solver.explain": ("Unplaced",),
     "workload": ("Workload",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = ["catalog", *sorted(_HOME_OF)]  # noqa: PLE0604 - all are strings
+_MODULES = ("catalog", "constraints", "drawing")
+
+__all__ = [*_MODULES, *sorted(_HOME_OF)]  # noqa: PLE0604 - all are strings
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    if name == "catalog":
-        return import_module("partitioner.catalog")
+    if name in _MODULES:
+        return import_module(f"partitioner.{name}")
     if name in _HOME_OF:
         value = getattr(import_module(f"partitioner.{_HOME_OF[name]}"), name)
         globals()[name] = value

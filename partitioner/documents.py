@@ -135,7 +135,13 @@ def _text(path: str | os.PathLike[str], max_mib: int) -> tuple[str, str]:
 
 
 def parse(text: str, *, origin: str, syntax: str = "yaml") -> Document:
-    """Parse text; see `read`.
+    """Parse text.
+
+    Parameters
+    ----------
+    text : what to parse.
+    origin : name of its source for messages.
+    syntax : ``yaml`` (of which JSON is a part), ``json`` or ``toml``.
 
     Raises
     ------

@@ -11,9 +11,9 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field
 from pydantic.dataclasses import dataclass
 
 from partitioner import catalog
+from partitioner.boundary import VALUE, raises_spec_error
 from partitioner.documents import Document, Location, format_location, problems_of, read
 from partitioner.errors import Problem, SpecError
-from partitioner.workload import VALUE, raises_spec_error
 
 MAX_GPUS = 1_000_000
 """Most GPUs in one fleet."""

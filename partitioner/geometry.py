@@ -502,7 +502,9 @@ class Geometry:
             room = self.units - position - sum(n * extent for n, extent in zip(left, extents, strict=True))
             if room < 0 or not any(left):
                 return room >= 0
-            return any(fits(position + extents[group], rest) for group, rest in places(position, left)) or fits(position + 1, left)
+            return any(fits(position + extents[group], rest) for group, rest in places(position, left)) or fits(
+                position + 1, left
+            )
 
         chosen: list[tuple[int, int]] = []
 

@@ -142,28 +142,28 @@ def _waste(layout: Layout, workloads: Sequence[Workload]) -> tuple[int, int]:
     slots = layout.gpu_pattern[gpu].astype(np.int64) * most + position
     pairs, counts = np.unique(demand_of[layout.occupant[held]] * (len(layout.patterns) * most) + slots[held], return_counts=True)
     demands = list(asked)
-    memory_waste = compute_waste = 0
+    memory_waste = compute_waste = 0.0
     for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
         demand, slot = divmod(pair, len(layout.patterns) * most)
         pattern, place = layout.patterns[slot // most], slot % most
         memory, compute = _beyond(pattern, pattern.placements[place], demands[demand])
         memory_waste += memory * count
         compute_waste += compute * count
-    return memory_waste, compute_waste
+    return int(memory_waste), int(compute_waste)
 
 
 def _beyond(
     pattern: Pattern, placement: Placement, asked: tuple[float | None, int | None, float | None, str | None]
-) -> tuple[int, int]:
+) -> tuple[float, float]:
     """Return memory [MiB] and compute slices of a placement beyond what was asked for."""
     memory_gib, slices, gpu_share, profile = asked
     if profile is not None:
-        return 0, 0
+        return 0.0, 0.0
     model = catalog.gpu(pattern.model)
     memory = max((memory_gib or 0) * 1024, (gpu_share or 0) * model.memory_mib)
     needed = max(float(slices or 0), (gpu_share or 0) * model.compute_slices)
     if pattern.mode == "mig" and not needed:
         geometry = model.geometry("mig")
         needed = min(p.compute_slices for p in geometry.profiles if p.memory_mib >= memory - 1)
-    compute = placement.profile.compute_slices - needed if pattern.mode == "mig" else 0
-    return max(0, int(placement.profile.memory_mib - memory)), max(0, int(compute))
+    compute = placement.profile.compute_slices - needed if pattern.mode == "mig" else 0.0
+    return max(0.0, placement.profile.memory_mib - memory), max(0.0, compute)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
+import yaml
 from pydantic import TypeAdapter
 
 from partitioner import catalog
@@ -26,12 +27,12 @@ from partitioner.solver import aggregate
 from partitioner.solver.assign import assign
 from partitioner.solver.configurations import shapes
 from partitioner.solver.demand import WHOLE_GPU, Demand, Supply, build, match_modes, supply_of_fleet, supply_of_model
-from partitioner.solver.explain import explain
+from partitioner.solver.explain import explain, together
 from partitioner.solver.problem import Solution
 from partitioner.solver.verification import KindKey
 from partitioner.workload import Workload, Workloads, read_workloads
 
-__all__ = ["Plan", "load", "plan", "plan_mig", "plan_vgpu", "schema"]
+__all__ = ["Plan", "dump", "load", "plan", "plan_mig", "plan_vgpu", "schema"]
 
 
 def plan(
@@ -99,7 +100,10 @@ def plan(
         solution.objectives,
         solution.certificate,
         unplaced,
-        _notes(asked, supply, demand, solution),
+        (
+            *together(demand, solution, unplaced, deadline=deadline, seed=seed),
+            *_notes(asked, supply, demand, solution),
+        ),
         layout,
         prices,
         rents,
@@ -269,7 +273,7 @@ def _notes(workloads: Workloads, supply: Supply, demand: Demand, solution: Solut
             f"time-sliced vGPUs on {', '.join(sliced)} need a hypervisor with NVIDIA's vGPU manager;"
             " for bare metal plan with modes=('mig', 'whole')"
         )
-    notes += _memory_below_its_name(workloads, supply)
+    notes += _memory_below_its_name(workloads, supply, demand, solution)
     for model in sorted({model for model, mode, _ in used if mode == "mig"}):
         mig = catalog.gpu(model).record.mig
         inferred = {
@@ -287,17 +291,34 @@ def _notes(workloads: Workloads, supply: Supply, demand: Demand, solution: Solut
     return tuple(notes)
 
 
-def _memory_below_its_name(workloads: Workloads, supply: Supply) -> list[str]:
-    """Explain demands that just miss a profile whose name promises enough: 10 GiB and 1g.10gb with 9.5 GiB usable."""
+def _memory_below_its_name(workloads: Workloads, supply: Supply, demand: Demand, solution: Solution) -> list[str]:
+    """Explain demands that just miss a profile whose name promises enough: 10 GiB and 1g.10gb with 9.5 GiB usable.
+
+    Only where it matters: replicas took a larger MIG profile, or were left out.
+    """
+    taken: dict[int, list[tuple[int, str, int]]] = {}
+    for (number, slot), count in solution.served.items():
+        if count:
+            where = demand.problem.slots[slot]
+            taken.setdefault(number, []).append((where.kind, where.mode, demand.profiles[number, slot].memory_mib))
     notes: dict[str, None] = {}
-    for gib in sorted({w.memory_gib for w in workloads if w.memory_gib is not None}):
-        for kind in supply.kinds:
-            model = catalog.gpu(kind.model)
-            for profile in model.geometry("mig").profiles if "mig" in kind.modes else ():
-                named = int(profile.name.split(".")[1].split("gb")[0])
-                if not profile.attributes and profile.memory_mib < gib * 1024 <= named * 1024:
+    seen: set[tuple[float, int]] = set()
+    for workload, number in zip(workloads, demand.class_of.tolist(), strict=True):
+        if workload.memory_gib is None or (workload.memory_gib, number) in seen:
+            continue
+        seen.add((workload.memory_gib, number))
+        missing = solution.placed[number] < demand.problem.classes[number].count
+        for kind, k in enumerate(supply.kinds):
+            largest = max((mib for at, mode, mib in taken.get(number, ()) if at == kind and mode == "mig"), default=0)
+            for profile in catalog.gpu(k.model).geometry("mig").profiles if "mig" in k.modes else ():
+                named_gb = int(profile.name.split(".")[1].split("gb")[0])
+                if (
+                    not profile.attributes
+                    and profile.memory_mib < workload.memory_gib * 1024 <= named_gb * 1024
+                    and (missing or largest > profile.memory_mib)
+                ):
                     usable = f"{profile.memory_mib / 1024:g} GiB of it are usable"
-                    notes[f"{gib:g} GiB do not fit {profile.name} of {model.name}: {usable}"] = None
+                    notes[f"{workload.memory_gib:g} GiB do not fit {profile.name} of {k.model}: {usable}"] = None
     return list(notes)[:5]
 
 
@@ -324,6 +345,24 @@ def load(path: str | os.PathLike[str]) -> Workloads | Fleet | Plan:
     if isinstance(document.data, dict) and "hosts" in document.data:
         return read_fleet(document)
     return read_workloads(document)
+
+
+def dump(value: Iterable[Workload] | Fleet) -> str:
+    """Return workloads or a fleet as YAML that `load` reads back as the same value. Plans have `Plan.save`.
+
+    Examples
+    --------
+    >>> print(dump([Workload("chat", profile="3g.40gb", count=2)]), end="")
+    workloads:
+    - name: chat
+      count: 2
+      profile: 3g.40gb
+    """
+    if isinstance(value, Fleet):
+        data = TypeAdapter(Fleet).dump_python(value, mode="json", exclude_defaults=True)
+    else:
+        data = {"workloads": TypeAdapter(list[Workload]).dump_python(list(value), mode="json", exclude_defaults=True)}
+    return yaml.dump(data, Dumper=yaml.SafeDumper, sort_keys=False, allow_unicode=True)
 
 
 def _head(path: str | os.PathLike[str]) -> str:

@@ -99,13 +99,13 @@ class Plan:
     @property
     def summary(self) -> str:
         """The answer in one line, e.g. ``3 GPUs, proven optimal (closed form)``."""
-        gpus = f"{self.gpus_used:,} GPU" + "s" * (self.gpus_used != 1)
+        gpus = report.counted(self.gpus_used, "GPU")
         if self.status == "optimal":
             proof = f"proven optimal ({self.certificate})"
         else:
             proof = f"feasible; at least {self.lower_bound:,} are needed ({self.certificate})"
         left = sum(entry.count for entry in self.unplaced)
-        return f"{self.placed:,} replicas on {gpus}, {proof}" + (f"; {left:,} left out" if left else "")
+        return f"{report.counted(self.placed, 'replica')} on {gpus}, {proof}" + (f"; {left:,} left out" if left else "")
 
     def assignments(self) -> Iterator[Assignment]:
         """Iterate over every replica placed and where it runs."""
@@ -185,7 +185,8 @@ class Plan:
         return (self.summary, *report.figures(self.metrics))
 
     def _remarks(self) -> tuple[str, ...]:
-        return (*(f"Left out: {entry}" for entry in self.unplaced[:20]), *self.notes)
+        more = [f"and {len(self.unplaced) - 20:,} more workloads left out"] if len(self.unplaced) > 20 else []
+        return (*(str(entry) for entry in self.unplaced[:20]), *more, *self.notes)
 
     # -- files -----------------------------------------------------------------------------------------------------
 

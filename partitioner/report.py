@@ -16,7 +16,7 @@ from partitioner.metrics import Metrics, room
 
 MAX_ROWS = 60
 """Groups of GPUs shown one by one; the rest is counted."""
-_NAMES_SHOWN = 3
+_NAMES_SHOWN, _FITS_SHOWN = 3, 4
 
 
 class LeftOut(Protocol):
@@ -102,7 +102,7 @@ def rows(layout: Layout) -> list[dict[str, Any]]:
             "GPUs": f"{len(group):,}",
             "where": _where(layout, group),
             "model": group.pattern.model,
-            "mode": group.pattern.mode or ("unused" if not group.pattern.placements else ""),
+            "mode": group.pattern.mode or "",
             "configuration": str(group.pattern.configuration) if group.pattern.placements else "unused",
             "workloads": _occupants(layout, group),
             "still fits": _room(group),
@@ -139,15 +139,25 @@ def _held(layout: Layout, group: Group) -> Iterator[int]:
 def _room(group: Group) -> str:
     if not group.pattern.placements:
         return ""
-    free = room(group.pattern)
-    return " or ".join(f"{count} x {name}" for name, count in list(free.items())[:4]) or "nothing"
+    geometry = group.pattern.geometry
+    assert geometry is not None
+    alike: dict[object, str] = {}  # types of one size in one series family take the same room; one of them is named
+    for name, count in room(group.pattern).items():
+        profile = geometry.profile(name)
+        alike.setdefault((profile.starts, profile.extent, profile.family, profile.uses), f"{count} x {name}")
+    return " or ".join(list(alike.values())[:_FITS_SHOWN]) or "nothing"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 GPU``, ``1,200 GPUs``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def figures(metrics: Metrics) -> tuple[str, ...]:
     """Return the figures of a layout as short lines."""
     lines = []
     if metrics.gpus_unused:
-        lines.append(f"{metrics.gpus_unused:,} GPUs unused")
+        lines.append(f"{counted(metrics.gpus_unused, 'GPU')} unused")
     if metrics.memory_mib:
         given = metrics.memory_allocated_mib / 1024
         beyond = f", {metrics.memory_waste_mib / 1024:,.1f} GiB of it beyond the demand" if metrics.memory_waste_mib else ""

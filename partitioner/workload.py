@@ -10,12 +10,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field as dataclass_field
 from dataclasses import fields as dataclass_fields
-from functools import wraps
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from partitioner.boundary import VALUE, Number, raises_spec_error
 from partitioner.documents import Document, Location, format_location, problems_of, read
 from partitioner.errors import GeometryError, Problem, SpecError
 from partitioner.geometry import parse_terms
@@ -23,45 +23,6 @@ from partitioner.geometry import parse_terms
 MAX_COUNT = 10_000_000
 """Most replicas of one workload, and of all workloads of one plan."""
 _MAX_PROBLEMS = 50  # listed in full; the rest is counted
-
-_T = TypeVar("_T")
-
-
-def _not_bool(value: object) -> object:
-    if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", None) == "b":
-        raise ValueError(f"a number is wanted, not {value}")
-    return value
-
-
-Number = BeforeValidator(_not_bool)
-
-
-def raises_spec_error(cls: type[_T]) -> type[_T]:
-    """Make the constructor of a pydantic dataclass raise `SpecError` in this package's words."""
-    original = cls.__init__
-    names = [field.name for field in dataclass_fields(cls)]  # type: ignore[arg-type]
-
-    @wraps(original)
-    def constructor(self: _T, *args: Any, **kwargs: Any) -> None:
-        try:
-            original(self, *args, **kwargs)
-        except ValidationError as error:
-            given = kwargs.get("name", args[0] if args else None)
-            who = cls.__name__ + (f" {given!r}" if isinstance(given, str) else "")
-            problems = []
-            for message, location in problems_of(error, names):
-                place = [
-                    names[part] if isinstance(part, int) and i == 0 and part < len(names) else part
-                    for i, part in enumerate(location)
-                ]
-                problems.append(Problem(f"{format_location(place)}: {message}" if place else message, field=who))
-            raise SpecError(problems) from None
-
-    cls.__init__ = constructor  # type: ignore[method-assign,assignment]
-    return cls
-
-
-VALUE = ConfigDict(extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
 
 
 @raises_spec_error
@@ -73,7 +34,8 @@ class Workload:
     ----------
     name : unique among the workloads of a plan.
     count : number of replicas; each gets a placement of its own.
-    profile : exactly this profile, in any spelling in use (``3g.40gb``, ``T4-4Q``, ``grid_a100d-3-40c``, ``whole``).
+    profile : exactly this profile, in any spelling in use (``3g.40gb``, ``T4-4Q``, ``grid_a100d-3-40c``);
+        ``whole`` for a GPU of any model, the model's name for a whole GPU of it (``H100-80GB``).
     memory_gib : at least this much usable memory for each replica [GiB].
     compute_slices : at least this many MIG compute slices for each replica (time-sliced vGPUs own none).
     gpu_share : at least this share of a GPU for each replica, of its memory and, where compute is cut, of its

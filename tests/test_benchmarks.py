@@ -109,23 +109,23 @@ def test_peers_refuse_a_profile_that_the_gpu_has_not(peer):
         peer(["5g.50gb"], model=GPU)
 
 
-@given(st.lists(st.sampled_from(PROFILES), min_size=1, max_size=8))
-def test_direct_model_agrees_with_the_planner(profiles):
+@given(profiles=st.lists(st.sampled_from(tuple(EVERY_PROFILE.weights)), min_size=1, max_size=8), totals=st.booleans())
+def test_direct_model_agrees_with_the_planner(profiles, totals):
     gpus = best_fit_decreasing(profiles, model=GPU).gpus_used
-    answer = solve_direct(profiles, model=GPU, gpus=gpus, time_limit_s=30, seed=1)
+    answer = solve_direct(profiles, model=GPU, gpus=gpus, totals=totals, time_limit_s=30, seed=1)
     assert answer.proven
     assert answer.gpus == plan_mig(asked(profiles), gpu=GPU).gpus_used
 
 
 def test_direct_model_says_when_the_gpus_are_too_few():
-    assert solve_direct(["7g.80gb"] * 2, model=GPU, gpus=1, time_limit_s=30, seed=1).gpus is None
+    assert solve_direct(["7g.80gb"] * 2, model=GPU, gpus=1, totals=False, time_limit_s=30, seed=1).gpus is None
 
 
 def test_direct_model_keeps_to_the_engines_of_the_gpu():
     # Two 3g.40gb and a 1g.10gb+me would fit by slices; the geometry, not the model, says whether engines allow it.
     geometry = catalog.gpu(GPU).geometry("mig")
     for names in (["1g.10gb+me"] * 2, ["3g.40gb", "1g.20gb", "1g.20gb", "1g.10gb+me"], ["4g.40gb", "2g.20gb", "1g.10gb+me"]):
-        answer = solve_direct(names, model=GPU, gpus=2, time_limit_s=30, seed=1)
+        answer = solve_direct(names, model=GPU, gpus=2, totals=True, time_limit_s=30, seed=1)
         assert (answer.gpus == 1) == (geometry.layout_of(Counter(names)) is not None)
 
 
@@ -216,13 +216,14 @@ def test_speed_prints_one_row_for_each_case(capsys):
 def test_quality_prints_heuristics_and_direct_model(capsys):
     arguments = ["quality", "--sizes", "30", "--mixes", "adverse", "--direct", "6", "--time-limit-s", "20", "--seed", "2"]
     assert main(arguments) == 0
-    heads, heuristics, direct_heads, direct = cells(capsys.readouterr().out)
+    heads, heuristics, direct_heads, plain, with_totals = cells(capsys.readouterr().out)
     assert len(heads) == len(heuristics)
-    assert len(direct_heads) == len(direct)
+    assert len(direct_heads) == len(plain) == len(with_totals)
     assert heuristics[:2] == ["adverse", "30"]
     assert heuristics[2] == heuristics[3]
-    assert direct[:2] == ["adverse", "6"]
-    assert direct[2] == direct[4] == direct[5]
+    for row, kind in ((plain, "plain"), (with_totals, "with totals")):
+        assert (row[0], row[1], row[4], row[7]) == ("adverse", "6", kind, "yes")
+        assert row[2] == row[5] == row[6]
 
 
 def test_quality_without_the_direct_model(capsys):

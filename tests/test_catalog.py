@@ -46,9 +46,7 @@ def test_every_number_has_a_source_with_a_date(model):
 def test_names_follow_from_the_memory_that_was_read(model):
     for profile in model.record.mig.profiles:
         if "memory_mib" not in profile.inferred:
-            assert profile.name == driver_name(
-                profile.compute_slices, profile.memory_mib, model.memory_mib, profile.attributes
-            )
+            assert profile.name == driver_name(profile.compute_slices, profile.memory_mib, model.memory_mib, profile.attributes)
 
 
 @pytest.mark.parametrize("model", MIG, ids=str)
@@ -458,7 +456,7 @@ def test_all_problems_of_a_file_come_at_once_with_their_lines(write):
         ("memory_slices = 2", "memory_slices = 0"),
         ("starts = [0]", "starts = []"),
         ("max_count = 1", ""),
-        ("series = \"C\"", "series = \"X\""),
+        ('series = "C"', 'series = "X"'),
     )
     with pytest.raises(SpecError) as caught:
         catalog.check(path)
@@ -494,7 +492,7 @@ def test_all_problems_of_a_file_come_at_once_with_their_lines(write):
         ([('sources = ["bench"]', 'sources = ["bench", "gossip"]')], "sources cited but not listed under [sources]: gossip"),
         ([('{ starts = "bench" }', '{ starts = "hearsay" }')], "not listed under [sources]: hearsay"),
         ([('gi_profile = "1g.16gb"', 'gi_profile = "1g.8gb"')], "GPU instance profiles that are not listed under [mig]: 1g.8gb"),
-        ([("starts = [0, 1]", "starts = [0, 2]")], "profile '1g.16gb' at start 2 leaves the 2 units"),
+        ([("starts = [0, 1]", "starts = [0, 2]")], "profile '1g.16gb' at start 2 leaves the GPU's 2 units"),
         ([("starts = [0, 1]", "starts = [1, 0]")], "must ascend"),
         ([('name = "2g.32gb"', 'name = "1g.16gb"')], "profile '1g.16gb' is listed twice"),
         ([('name = "OWN-8Q"', 'name = "OWN_8Q"')], "vGPU type 'OWN_8Q' is not named OWN-<GB><series>, e.g. OWN-4Q"),

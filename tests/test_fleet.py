@@ -176,15 +176,7 @@ def test_all_problems_of_a_file_come_at_once_with_their_lines(tmp_path):
 def test_problems_of_hosts_by_name_name_their_lines(tmp_path):
     path = tmp_path / "fleet.yaml"
     path.write_text(
-        "hosts:\n"
-        "  esx-01: {T4: 2}\n"
-        "  esx-02:\n"
-        "    A40: 1\n"
-        "    T7: 1\n"
-        "  esx-03:\n"
-        "  - T4\n"
-        "  - {model: T8,\n"
-        "     count: 2}\n"
+        "hosts:\n  esx-01: {T4: 2}\n  esx-02:\n    A40: 1\n    T7: 1\n  esx-03:\n  - T4\n  - {model: T8,\n     count: 2}\n"
     )
     with pytest.raises(SpecError) as caught:
         read_fleet(path)

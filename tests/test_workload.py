@@ -321,9 +321,14 @@ def test_later_complaints_know_where_a_workload_stands(tmp_path):
     assert (len(workloads), [w.name for w in workloads], CHAT in Workloads([CHAT])) == (2, ["chat", "embed"], True)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda inner: (
-    st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=3), inner, max_size=4)
-)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=3), inner, max_size=4)
+        ),
+    )
+)
 def test_anything_else_gives_workloads_or_a_spec_error(source):
     if isinstance(source, str) and (source == "-" or "/" in source):
         return

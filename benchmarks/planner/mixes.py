@@ -10,7 +10,7 @@ from partitioner import catalog
 from partitioner.errors import SpecError, did_you_mean
 
 GPU = "A100-80GB"
-"""The GPU model of all benchmarks: seven profiles, two of them with a compute slice less than memory would allow."""
+"""The GPU model of all benchmarks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ MIXES = (
     Mix("awkward", {"1g.20gb": 1, "2g.20gb": 1, "3g.40gb": 1}),
     Mix("adverse", {"1g.10gb": 4, "3g.40gb": 1}),
 )
-"""Mixes of the comparison with heuristics. In ``awkward`` every profile has the memory of whole multiples of another but
-not the compute; ``adverse`` is chosen against best fit: two 3g.40gb fill the memory of a GPU and strand a compute slice,
+"""Mixes of the comparison with heuristics. In ``awkward`` every profile alone strands compute, yet memory decides and
+heuristics do well; ``adverse`` is chosen against them: two 3g.40gb fill the memory of a GPU and strand a compute slice,
 while one with four 1g.10gb fills both."""
 
 

@@ -197,7 +197,16 @@ class GpuModel:
     def _whole(self) -> Geometry:
         everything = self.record.mig.profiles if self.record.mig else ()
         multiprocessors = max((profile.multiprocessors or 0 for profile in everything), default=0) or None
-        whole = Profile("whole", (0,), 1, 1, self.compute_slices, self.memory_mib, multiprocessors=multiprocessors)
+        whole = Profile(
+            "whole",
+            (0,),
+            1,
+            1,
+            self.compute_slices,
+            self.memory_mib,
+            multiprocessors=multiprocessors,
+            aliases=(self.name, "passthrough"),
+        )
         return Geometry("whole", 1, (whole,))
 
     # -- spellings -------------------------------------------------------------------------------------------------

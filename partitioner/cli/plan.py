@@ -52,8 +52,8 @@ Examples:
   partitioner plan - --fleet fleet.yaml --json < workloads.yaml
 """
 _MODE_HELP = (
-    "How GPUs may be cut; vgpu: time-sliced and MIG-backed. Default: with --gpu mig, or vgpu where it has no MIG;"
-    " with --fleet any."
+    "How GPUs may be cut; give it twice for a choice, e.g. --mode mig --mode whole. vgpu: time-sliced; alone also"
+    " MIG-backed. Default: with --gpu mig, or vgpu where it has no MIG; with --fleet any."
 )
 Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a report with the picture.")]
 Svg = Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write the picture.")]
@@ -71,7 +71,7 @@ def plan(
     gpus: Annotated[int | None, typer.Option(metavar="N", min=1, help="How many of them; default: as many as needed.")] = None,
     fleet: Annotated[str | None, typer.Option(metavar="FILE", help="Plan for the hosts in this YAML or JSON file.")] = None,
     catalog_files: CatalogFiles = None,
-    mode: Annotated[Mode | None, typer.Option(help=_MODE_HELP)] = None,
+    mode: Annotated[list[Mode] | None, typer.Option(help=_MODE_HELP)] = None,
     time_limit: Annotated[float, typer.Option(metavar="S", help="Seconds to look for a proof; the best so far counts.")] = 10.0,
     seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**31 - 1, help="Same input and seed, same plan.")] = 0,
     as_json: AsJson = False,
@@ -84,7 +84,7 @@ def plan(
     check_files([out, html, svg])
     add_catalog_files(catalog_files)
     wanted, where = _read(workloads), _gpus(gpu, gpus, fleet)  # all that can be wrong with files shows before any work
-    found = _planner(mode, gpu)(wanted, **where, time_limit_s=time_limit, seed=seed)
+    found = _planner(mode or [], gpu)(wanted, **where, time_limit_s=time_limit, seed=seed)
     if out:
         found.save(out)
         typer.echo(f"wrote {out}", err=True)
@@ -151,19 +151,19 @@ def _gpus(gpu: str | None, gpus: int | None, fleet: str | None) -> dict[str, Any
     return {"fleet": read_fleet(fleet)}
 
 
-def _planner(mode: Mode | None, gpu: str | None) -> Callable[..., Plan]:
-    """Return the function that plans in a mode; with one GPU model and no mode, the way that model is usually cut."""
+def _planner(modes: list[Mode], gpu: str | None) -> Callable[..., Plan]:
+    """Return the function that plans in modes; with one GPU model and no mode, the way that model is usually cut."""
     from functools import partial
 
     from partitioner import catalog, planning
 
-    if mode is None and gpu is not None:
-        mode = Mode.MIG if "mig" in catalog.gpu(gpu).modes else Mode.VGPU
-    if mode is Mode.MIG:
+    if not modes and gpu is not None:
+        modes = [Mode.MIG if "mig" in catalog.gpu(gpu).modes else Mode.VGPU]
+    if modes == [Mode.MIG]:
         return planning.plan_mig
-    if mode is Mode.VGPU:
+    if modes == [Mode.VGPU]:
         return planning.plan_vgpu
-    return partial(planning.plan, modes=("whole",) if mode is Mode.WHOLE else None)
+    return partial(planning.plan, modes=None if not modes or Mode.ANY in modes else [mode.value for mode in modes])
 
 
 def _present(found: Plan, *, as_json: bool, html: Path | None, svg: Path | None) -> None:

@@ -26,8 +26,10 @@ table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td { padding: 8px 14px; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
 th { color: var(--muted); font-weight: 600; white-space: nowrap; }
 tr + tr > *, tbody > tr:first-child > * { border-top: 1px solid var(--line); }
+.s { white-space: nowrap; }
 .n { text-align: right; font-variant-numeric: tabular-nums; }
 """
+_SHORT = 20  # characters of a cell that stays on one line: GPU models, modes, labels
 
 
 def html(
@@ -71,6 +73,8 @@ def _table(rows: Sequence[Mapping[str, object]]) -> str:
     headings = tuple(dict.fromkeys(heading for row in rows for heading in row))
     aligned = {heading: ' class="n"' if all(_is_number(row.get(heading, 0)) for row in rows) else "" for heading in headings}
     head = "".join(f"<th{aligned[heading]}>{words(str(heading))}</th>" for heading in headings)
+    short = {heading for heading in headings if all(len(str(row.get(heading, ""))) <= _SHORT for row in rows)}
+    aligned |= {heading: ' class="s"' for heading in short if not aligned[heading]}
     lines = ("".join(f"<td{aligned[heading]}>{_cell(row.get(heading))}</td>" for heading in headings) for row in rows)
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'

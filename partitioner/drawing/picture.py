@@ -75,7 +75,7 @@ def svg(layout: Layout, *, title: str = "", facts: Sequence[str] = (), notes: Se
     pieces = [
         *_header(title, facts),
         *_legend(palette if len(held) <= _MOST_IN_LEGEND else {}, rows, cards),
-        *_caption(cards),
+        *_caption(cards, len(held)),
         *rows,
         *([_unused(cards.unused)] if cards.unused else []),
         *([] if len(layout) else [paragraph(["No GPUs."])]),
@@ -111,9 +111,11 @@ def _notes(notes: Sequence[str]) -> Iterator[Piece]:
     yield Piece(f'{ground}{edge}<g transform="translate(0 9)">{body.markup}</g>', height)
 
 
-def _caption(cards: Cards) -> Iterator[Piece]:
+def _caption(cards: Cards, n_workloads: int) -> Iterator[Piece]:
     total = len(cards.shown) + cards.n_left_out
     lines = []
+    if n_workloads > _MOST_IN_LEGEND and cards.by_workload:
+        lines.append(f"{n_workloads:,} workloads, each named in its block.")
     if not cards.by_workload:
         lines.append(f"{total:,} different sets of placements; GPUs with equal placements share a row, whatever runs on them.")
     elif any(card.n_gpus > 1 for card in cards.shown):

@@ -15,6 +15,7 @@ from fractions import Fraction
 
 from partitioner.solver.closed_form import CERTIFICATE as CLOSED_FORM
 from partitioner.solver.closed_form import closed_form
+from partitioner.solver.components import merge, split
 from partitioner.solver.formulation import Formulation, formulate
 from partitioner.solver.greedy import greedy
 from partitioner.solver.integer import Answer, duals
@@ -42,13 +43,20 @@ def solve(problem: Problem, *, deadline: float, seed: int) -> Solution:
     Where something is left out, waste is least for what is placed; which of equal replicas to leave out is not chosen
     by waste.
     """
-    servable = problem.with_counts([c.count if c.options else 0 for c in problem.classes])
-    everything = _fewest_gpus(servable, deadline, seed)
+    parts = split(problem)
+    if not parts:
+        nothing = Objective("placed", 0, 0), Objective("gpus", 0, 0)
+        return Solution((), {}, (0,) * len(problem.classes), nothing, CLOSED_FORM)
+    return merge(problem, parts, [_solve_part(part.problem, deadline, seed) for part in parts])
+
+
+def _solve_part(problem: Problem, deadline: float, seed: int) -> Solution:
+    everything = _fewest_gpus(problem, deadline, seed)
     if everything is not None:
-        wanted = sum(c.count for c in servable.classes)
+        wanted = sum(c.count for c in problem.classes)
         return _with_placed(everything, wanted, wanted)
-    choice = most_by_priority(servable, deadline=deadline, seed=seed)
-    some = _fewest_gpus(servable.with_counts(choice.counts), deadline, seed) or greedy(servable)
+    choice = most_by_priority(problem, deadline=deadline, seed=seed)
+    some = _fewest_gpus(problem.with_counts(choice.counts), deadline, seed) or greedy(problem)
     stages = [
         replace(stage, bound=min(stage.bound, choice.gpus_bound)) if stage.name == "gpus" else stage for stage in some.objectives
     ]
@@ -67,9 +75,21 @@ def fewest_extra_gpus(problem: Problem, *, deadline: float, seed: int) -> tuple[
     -------
     Extra GPUs of each kind, shape ``(n_kinds,)``, their sum proven smallest; None where the deadline cut in.
     """
+    extra = [0] * len(problem.kinds)
+    for part in split(problem):
+        more = _fewest_extra_of_part(part.problem, deadline, seed)
+        if more is None:
+            return None
+        for kind, count in zip(part.kinds, more, strict=True):
+            extra[kind] = count
+    return tuple(extra)
+
+
+def _fewest_extra_of_part(problem: Problem, deadline: float, seed: int) -> tuple[int, ...] | None:
     direct = closed_form(problem)
     if direct is not None:
-        return (max(0, direct.gpus_used - (problem.kinds[0].available or 0)),)
+        available = problem.kinds[0].available
+        return (0 if available is None else max(0, direct.gpus_used - available),)
     form = formulate(problem)
     form.program.cost = [0] * len(form.program.cost)
     total = sum(c.count for c in problem.classes)

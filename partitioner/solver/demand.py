@@ -220,7 +220,7 @@ def _named(spelling: str, supply: Supply) -> list[Option]:
     if not any(mode in match_modes(supply.modes, catalog.gpu(name)) for name, mode in somewhere):
         name, mode = next(iter(somewhere))
         allowed = ", ".join(supply.modes or ())
-        raise SpecError(f"profile {spelling!r} needs {name} in mode {mode}; this plan uses {allowed} only")
+        raise SpecError(f"profile {spelling!r} needs {name} in mode {mode}; this plan uses {allowed} only, allow {mode} too")
     return [
         (kind, mode, profile)
         for kind, k in enumerate(supply.kinds)

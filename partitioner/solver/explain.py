@@ -71,7 +71,7 @@ def explain(
             if key not in remedies and len(remedies) < MAX_EXPLAINED:
                 remedies[key] = _remedy(demand.problem, solution, number, count, deadline, seed)
             reason = f"{count:,} x {workload.demand} more than {_gpus(supply)} hold{_beside(solution, demand, number)}"
-            remedy = remedies.get(key) or "more GPUs are needed"
+            remedy = remedies.get(key, _MORE)
         result.append(Unplaced(workload.name, count, reason, remedy))
     return tuple(result)
 
@@ -96,21 +96,37 @@ def _beside(solution: Solution, demand: Demand, number: int) -> str:
     return " beside the workloads of higher priority" if above else " beside the other workloads"
 
 
+def together(demand: Demand, solution: Solution, unplaced: Sequence[Unplaced], *, deadline: float, seed: int) -> tuple[str, ...]:
+    """Say what it takes to bring in at once all that GPUs more would bring in; nothing where one remedy says it already."""
+    problem = demand.problem
+    counts = [c.count if c.options else 0 for c in problem.classes]
+    if len(unplaced) < 2 or tuple(counts) == solution.placed:
+        return ()
+    more = _more_gpus(problem, counts, deadline, seed)
+    return (f"all that is left out for want of GPUs fits with {more}",) if more else ()
+
+
 def _remedy(problem: Problem, solution: Solution, number: int, count: int, deadline: float, seed: int) -> str:
     """Return the fewest GPUs more with which `count` replicas of a class fit beside all that is placed."""
     counts = list(solution.placed)
     counts[number] += count
+    more = _more_gpus(problem, counts, deadline, seed)
+    return f"{more} suffice{'s' if more.startswith('1 ') and ' and ' not in more else ''}" if more else _MORE
+
+
+_MORE = "more GPUs are needed"
+
+
+def _more_gpus(problem: Problem, counts: Sequence[int], deadline: float, seed: int) -> str:
+    """Return the fewest GPUs more with which counts of classes fit, in words; empty where the deadline cut in."""
     if time.monotonic() >= deadline:
-        return "more GPUs are needed"
+        return ""
     extra = fewest_extra_gpus(problem.with_counts(counts), deadline=deadline, seed=seed)
-    if extra is None or not any(extra):
-        return "more GPUs are needed"
     parts: dict[str, int] = {}
-    for kind, n in zip(problem.kinds, extra, strict=True):
+    for kind, n in zip(problem.kinds, extra or (), strict=False):
         if n:
             parts[kind.model] = parts.get(kind.model, 0) + n
-    words = " and ".join(f"{n:,} {model}" for model, n in parts.items())
-    return f"{words} more suffice{'s' if sum(extra) == 1 else ''}"
+    return " and ".join(f"{n:,} {model} more" for model, n in parts.items())
 
 
 def _no_option(workload: Workload, supply: Supply) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from partitioner.solver.formulation import Formulation, formulate
@@ -32,8 +32,8 @@ def most_by_priority(problem: Problem, *, deadline: float, seed: int) -> Choice:
 
     Notes
     -----
-    Runs of priorities that fit whole are found by bisection, so thousands of priorities cost a logarithmic number of
-    solves for each priority that does not fit.
+    Runs of priorities that fit whole, and runs of which nothing fits, are found by bisection, so thousands of priorities
+    cost a logarithmic number of solves for each priority that fits in part.
     """
     levels = sorted({c.priority for c in problem.classes if c.count}, reverse=True)
     settled: dict[int, int] = {}  # priority to replicas placed
@@ -46,13 +46,16 @@ def most_by_priority(problem: Problem, *, deadline: float, seed: int) -> Choice:
         done += fitting
         if done == len(levels):
             break
-        most = _most(problem, levels[done], settled, deadline, seed)
+        most = _most(problem, [levels[done]], settled, deadline, seed)
         if most is None:  # out of time: nothing is known of this priority and those below it
             rest = sum(_wanted(problem, level) for level in levels[done:])
             return Choice(greedy(problem).placed, bound + rest, 0)
         settled[levels[done]] = most[0]
         bound += most[1]
         done += 1
+        hopeless = _levels_without_room(problem, levels[done:], settled, deadline, seed)
+        settled |= dict.fromkeys(levels[done : done + hopeless], 0)
+        done += hopeless
     return _choose(problem, settled, bound, deadline, seed)
 
 
@@ -67,18 +70,35 @@ def _levels_that_fit(problem: Problem, levels: list[int], settled: Mapping[int, 
         goal = {**settled, **{level: _wanted(problem, level) for level in levels[:number]}}
         return solve(_placing(problem, goal).program, deadline=deadline, seed=seed).values is not None
 
-    low, high = 0, len(levels) + 1
+    return _longest(fits, len(levels))
+
+
+def _levels_without_room(problem: Problem, levels: list[int], settled: Mapping[int, int], deadline: float, seed: int) -> int:
+    """Return how many of the next priorities have not one replica that fits beside what is settled."""
+
+    def nothing_fits(number: int) -> bool:
+        most = _most(problem, levels[:number], settled, deadline, seed)
+        return most is not None and most[1] == 0
+
+    return _longest(nothing_fits, len(levels))
+
+
+def _longest(holds: Callable[[int], bool], most: int) -> int:
+    """Return the largest number up to `most` for which a property holds that all smaller numbers have too; or 0."""
+    if not most or not holds(1):
+        return 0
+    low, high = 1, most + 1
     while high - low > 1:
-        middle = (low + high) // 2 if low else 1  # the next priority alone first: often it is the one that does not fit
-        low, high = (middle, high) if fits(middle) else (low, middle)
+        middle = most if low == 1 and high > most else (low + high) // 2  # all at once first, then by halves
+        low, high = (middle, high) if holds(middle) else (low, middle)
     return low
 
 
-def _most(problem: Problem, level: int, settled: Mapping[int, int], deadline: float, seed: int) -> tuple[int, int] | None:
-    """Return the most replicas of one priority that fit beside what is settled, and a bound on that."""
+def _most(problem: Problem, levels: list[int], settled: Mapping[int, int], deadline: float, seed: int) -> tuple[int, int] | None:
+    """Return the most replicas of some priorities together that fit beside what is settled, and a bound on that."""
     form = _placing(problem, settled)
     for (number, _), variable in form.pairs.items():
-        if problem.classes[number].priority == level:
+        if problem.classes[number].priority in levels:
             form.program.cost[variable] = -1
     answer = solve(form.program, deadline=deadline, seed=seed)
     if answer.objective is None or answer.bound is None:

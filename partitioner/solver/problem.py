@@ -99,16 +99,12 @@ class Problem:
     def with_counts(self, counts: Sequence[int]) -> Problem:
         """Return the problem with other numbers of replicas; its columns are the same."""
         classes = tuple(replace(c, count=n) for n, c in zip(counts, self.classes, strict=True))
-        return self._like(Problem(self.kinds, self.slots, classes))
+        return Problem(self.kinds, self.slots, classes).knowing_columns(self.columns)
 
-    def with_available(self, available: Sequence[int | None]) -> Problem:
-        """Return the problem with other numbers of GPUs; its columns are the same."""
-        kinds = tuple(replace(kind, available=n) for n, kind in zip(available, self.kinds, strict=True))
-        return self._like(Problem(kinds, self.slots, self.classes))
-
-    def _like(self, other: Problem) -> Problem:
-        other.__dict__["columns"] = self.columns
-        return other
+    def knowing_columns(self, columns: tuple[Column, ...]) -> Problem:
+        """Return the problem itself, told its columns where they are known already; listing them takes the most time."""
+        self.__dict__["columns"] = columns
+        return self
 
 
 @dataclass(frozen=True, slots=True)
