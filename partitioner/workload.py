@@ -65,11 +65,13 @@ class Workload:
 
     @model_validator(mode="after")
     def _one_kind_of_demand(self) -> Workload:
+        if self.memory_gib is None and self.compute_slices is None and self.gpu_share is None:
+            if self.profile is None:
+                raise ValueError("nothing is asked for; give profile, or memory_gib, compute_slices or gpu_share")
+            return self
         sizes = [name for name in ("memory_gib", "compute_slices", "gpu_share") if getattr(self, name) is not None]
-        if self.profile is not None and sizes:
+        if self.profile is not None:
             raise ValueError(f"profile {self.profile!r} and {sizes[0]} are both given; a profile says both, give one of them")
-        if self.profile is None and not sizes:
-            raise ValueError("nothing is asked for; give profile, or memory_gib, compute_slices or gpu_share")
         return self
 
     @property

@@ -79,7 +79,7 @@ def start(
     cwd: Path | None = None,
     **env: str,
 ) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - our own program
+    return subprocess.Popen(
         [*command, *map(str, args)], stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, cwd=cwd, env=environment(**env)
     )
 

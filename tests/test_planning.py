@@ -353,7 +353,7 @@ def test_out_of_time_a_full_fleet_still_gets_a_legal_plan() -> None:
 
 
 def test_a_million_replicas_are_all_placed() -> None:
-    plan = gp.plan_mig({name: 166_667 for name in SIX})
+    plan = gp.plan_mig(dict.fromkeys(SIX, 166667))
     assert (plan.status, plan.complete, plan.placed) == ("optimal", True, 1_000_002)
     assert plan.gpus_used == closed_form((166_667,) * 6)
 

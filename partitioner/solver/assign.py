@@ -48,7 +48,7 @@ def assign(workloads: Workloads, supply: Supply, demand: Demand, solution: Solut
     """
     kind_of, columns = _gpus(demand.problem, solution)
     taken = np.zeros((len(columns), len(demand.problem.slots)), dtype=np.int32)
-    for number in np.unique(columns):
+    for number, _ in solution.gpus:
         for slot, count in demand.problem.columns[number].slots:
             taken[columns == number, slot] = count
     counts = np.array([workload.count for workload in workloads], dtype=np.int64)

@@ -8,7 +8,7 @@ Gomory 1961). This module must not know workloads, fleets or solvers of integer 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
@@ -225,16 +225,12 @@ def peel(configurations: Sequence[Vector], prices: Sequence[Prices], demand: Seq
     demand meets its bound (integer round-up, which holds for all catalogued MIG geometries tested) some configuration
     always does. The number of steps does not depend on the size of the demand.
     """
-
-    def bound(counts: Sequence[int]) -> int:
-        return max(price.bound(counts) for price in prices)
-
     left, taken = list(demand), []
-    gpus = bound(left)
+    gpus = max(price.bound(left) for price in prices)
     while gpus > 0:
         best, best_configuration = 0, None
         for configuration in configurations:
-            times = _times(configuration, left, gpus, bound)
+            times = _times(configuration, prices, left, gpus)
             if times > best:
                 best, best_configuration = times, configuration
                 if best == gpus:
@@ -243,23 +239,31 @@ def peel(configurations: Sequence[Vector], prices: Sequence[Prices], demand: Seq
             return None
         taken.append((best, best_configuration))
         left = [max(0, d - best * c) for d, c in zip(left, best_configuration, strict=True)]
-        gpus = bound(left)
+        gpus = max(price.bound(left) for price in prices)
     return taken
 
 
-def _times(configuration: Vector, demand: Sequence[int], gpus: int, bound: Callable[[Sequence[int]], int]) -> int:
-    """Return the largest t for which t GPUs of a configuration lower the bound of the demand by t."""
+def _times(configuration: Vector, prices: Sequence[Prices], demand: Sequence[int], gpus: int) -> int:
+    """Return the largest t for which t GPUs of a configuration lower the bound of the demand, `gpus`, by t."""
 
     def lowers(times: int) -> bool:
         rest = [max(0, d - times * c) for d, c in zip(demand, configuration, strict=True)]
-        return bound(rest) <= gpus - times
+        return all(price.bound(rest) <= gpus - times for price in prices)
 
-    if not lowers(1):
-        return 0
-    low, high = 1, 2
-    while high <= gpus and lowers(high):
-        low, high = high, high * 2
-    high = min(high, gpus + 1)
+    # As long as every GPU is filled, each price gives a linear inequality in t; only beyond is there something to try.
+    filled = min(d // c for d, c in zip(demand, configuration, strict=True) if c)
+    low = min(filled, gpus)
+    for price in prices:
+        cost = sum(n * c for n, c in zip(price.numerators, configuration, strict=True))
+        if cost < price.denominator:
+            total = sum(n * d for n, d in zip(price.numerators, demand, strict=True))
+            low = min(low, (price.denominator * gpus - total) // (price.denominator - cost))
+    if low < filled or low == gpus or not lowers(low + 1):
+        return low
+    low, step = low + 1, 1
+    while low + step <= gpus and lowers(low + step):
+        low, step = low + step, step * 2
+    high = min(low + step, gpus + 1)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if lowers(middle) else (low, middle)
