@@ -28,7 +28,7 @@ def main() -> None:
   {folder / "plan.svg"}    the picture alone
   {folder / "plan.json"}   the plan, to be loaded again: partitioner show {folder / "plan.json"}
 
-Try next:
+Try next (after: source .venv/bin/activate):
   edit examples/workloads.yaml or examples/fleet.yaml and run this again
   partitioner plan 4g+2g+3x1g --gpu A100-80GB     how many GPUs, for MIG slices named in short
   partitioner catalog show A100-80GB              what an A100 can be cut into

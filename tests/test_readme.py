@@ -1,0 +1,85 @@
+"""The README's programs, files and commands do what it says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+import partitioner as gp
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_programs_run(monkeypatch) -> None:
+    monkeypatch.chdir(ROOT / "examples")
+    names = {"frame": pd.DataFrame([{"name": "chat", "profile": "3g.40gb", "count": 2}])}
+    programs = blocks("python")
+    assert len(programs) == 2
+    for program in programs:
+        exec(compile(program, "README.md", "exec"), names)
+    assert (names["plan"].gpus_used, names["plan"].lower_bound) == (3, 3)
+
+
+def test_the_files_are_read() -> None:
+    [text] = blocks("yaml")
+    workloads, fleet = text.split("# fleet.yaml")
+    assert {w.name for w in gp.plan(yaml.safe_load(workloads), fleet=yaml.safe_load(fleet)).workloads} == {"chat", "embed"}
+
+
+COMMANDS = [line.split("$ ")[1].split("#")[0].strip() for line in README.splitlines() if line.startswith("    $ partitioner")]
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "catalog" not in c])
+def test_the_commands_end_as_they_should(command, tmp_path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    gp.plan_mig("4g").save(tmp_path / "plan.json")
+    words = shlex.split(command.split(">")[0])[1:]
+    done = subprocess.run(
+        [sys.executable, "-m", "partitioner.cli", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == (3 if words[0] == "plan" else 0), done.stderr
+
+
+def test_the_figures_of_the_catalogue_are_counted() -> None:
+    models = [gp.catalog.gpu(name) for name in gp.catalog.names()]
+    profiles = sum(len(m.record.mig.profiles) for m in models if m.record.mig)
+    types = sum(len(board.types) for m in models for board in m.record.boards)
+    assert f"{len(models)} GPU models with {profiles} MIG profiles and {types} vGPU types" in README
+
+
+def test_the_picture_is_the_demo_s() -> None:
+    fleet = ROOT / "examples" / "fleet.yaml"
+    plan = gp.plan(ROOT / "examples" / "workloads.yaml", fleet=fleet)
+    picture = (ROOT / "examples" / "plan.svg").read_text(encoding="utf-8")
+    assert f"{plan.placed} replicas on {plan.gpus_used} GPUs" in picture
+    assert all(workload.name in picture for workload in plan.workloads)
+
+
+def test_the_closed_form_is_the_one_of_the_a100() -> None:
+    from partitioner.solver.configurations import all_prices, maximal_configurations
+
+    six = ("1g.10gb", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb")
+    found = re.search(r"ceil\(max\((.*?)\)\)`", README, re.DOTALL)
+    assert found
+    forms = set()
+    for form in found[1].split(", "):
+        sum_, _, divisor = form.partition("/")
+        terms = dict.fromkeys(range(1, 7), 0)
+        for coefficient, number in re.findall(r"(\d*)d(\d)", sum_):
+            terms[int(number)] = int(coefficient or 1)
+        forms.add((tuple(terms.values()), int(divisor or 1)))
+    prices = all_prices(maximal_configurations("A100-80GB", "mig", six))
+    assert prices is not None
+    assert forms == {(price.numerators, price.denominator) for price in prices}
