@@ -12,4 +12,4 @@ for requirement in wanted:
     match = re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[.*\])?>=([0-9.]+)", requirement)
     if not match:
         raise SystemExit(f"{requirement!r} is not name>=version")
-    print(f"{match[1]}=={match[2]}")
+    print(f"{match[1]}=={match[2]}.*")  # bounds name a series; its newest release has the wheels
