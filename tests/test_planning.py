@@ -315,6 +315,27 @@ def test_a_demand_larger_than_any_gpu_is_left_out_with_the_reason(demand, reason
     assert (plan.gpus_used, plan.lower_bound, plan.status) == (0, 0, "optimal")
 
 
+@pytest.mark.parametrize(
+    ("demand", "modes", "remedy"),
+    [
+        ({"gpu_share": 0.5}, None, "leave the mode of T4 open: T4 in mode vgpu-equal-8 has room for it"),
+        ({"memory_gib": 10}, ["vgpu"], "leave the mode of T4 open: T4 in mode vgpu-equal-16 has room for it"),
+        ({"gpu_share": 0.5}, ["vgpu-equal-4"], "allow mode vgpu-equal-8 and leave the mode of T4 open: T4"),
+        ({"compute_slices": 2}, None, "a larger GPU is needed, e.g. a whole A30-24GB"),
+    ],
+)
+def test_the_remedy_for_a_demand_too_large_for_a_mode_is_another_mode(demand, modes, remedy) -> None:
+    fleet = gp.Fleet.of("T4", gpus_per_host=2, mode="vgpu-equal-4")
+    [entry] = gp.plan([gp.Workload("w", **demand)], fleet=fleet, modes=modes).unplaced
+    assert entry.remedy.startswith(remedy)
+
+
+def test_the_remedy_for_more_memory_than_7g_has_is_the_whole_gpu() -> None:
+    [entry] = gp.plan_mig([gp.Workload("w", memory_gib=79)]).unplaced
+    assert entry.remedy == "allow mode whole: A100-80GB in mode whole has room for it"
+    assert gp.plan([gp.Workload("w", memory_gib=79)], gpu="A100-80GB", modes=["mig", "whole"]).complete
+
+
 def test_a_profile_of_gpus_fixed_in_another_mode_is_left_out_with_the_reason() -> None:
     fleet = gp.Fleet.of("A100-80GB", gpus_per_host=2, mode="whole")
     plan = gp.plan({"3g.40gb": 1}, fleet=fleet)

@@ -297,10 +297,15 @@ def _sized(workload: Workload, supply: Supply) -> tuple[list[Option], list[_Repl
 
 
 def _large_enough(workload: Workload, kind: int, supply: Supply) -> list[Option]:
-    model = catalog.gpu(supply.kinds[kind].model)
+    of_kind = supply.kinds[kind]
+    return [(kind, mode, profile) for mode, profile in large_enough(workload, catalog.gpu(of_kind.model), of_kind.modes)]
+
+
+def large_enough(workload: Workload, model: GpuModel, modes: Iterable[str]) -> list[tuple[str, Profile]]:
+    """Return (mode, profile) of everything on a GPU in some of its modes that meets a demand by size."""
     return [
-        (kind, mode, profile)
-        for mode in supply.kinds[kind].modes
+        (mode, profile)
+        for mode in modes
         for profile in candidates(model, mode)
         if profile.memory_mib >= (workload.memory_gib or 0) * 1024 - _EPSILON
         and profile.compute_slices >= (workload.compute_slices or 0)

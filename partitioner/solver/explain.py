@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from partitioner import catalog
 from partitioner.layout import Index
 from partitioner.solver.aggregate import fewest_extra_gpus
-from partitioner.solver.demand import Demand, Supply, largest, share
+from partitioner.solver.demand import Demand, Supply, large_enough, largest, match_modes, share
 from partitioner.solver.problem import Problem, Solution
 from partitioner.workload import Workload, Workloads
 
@@ -137,7 +137,7 @@ def _no_option(workload: Workload, supply: Supply) -> tuple[str, str]:
             f"no GPU is free to offer {workload.profile!r}: {', '.join(fixed) or 'none is in a mode that has it'}",
             "leave the mode of a GPU open, or add a GPU that offers it",
         )
-    return _too_large(workload, supply), _large_enough_elsewhere(workload)
+    return _too_large(workload, supply), _in_another_mode(workload, supply) or _large_enough_elsewhere(workload)
 
 
 def _too_large(workload: Workload, supply: Supply) -> str:
@@ -165,15 +165,25 @@ def _too_large(workload: Workload, supply: Supply) -> str:
     return f"no profile here offers {workload.demand} at once"
 
 
+def _in_another_mode(workload: Workload, supply: Supply) -> str:
+    """Say which mode would let a GPU that is there meet a demand by size; empty where none does."""
+    found = [
+        (supply.modes is not None and mode not in match_modes(supply.modes, model), kind.fixed, profile.memory_mib, mode, model)
+        for kind in supply.kinds
+        for model in (catalog.gpu(kind.model),)
+        for mode, profile in large_enough(workload, model, model.modes)
+    ]
+    if not found:
+        return ""
+    forbidden, fixed, _, mode, model = min(found, key=lambda way: (way[0] + (way[1] is not None), way[2], way[3] != "whole"))
+    steps = [f"allow mode {mode}"] * forbidden + [f"leave the mode of {model.name} open"] * (fixed is not None)
+    return f"{' and '.join(steps)}: {model.name} in mode {mode} has room for it"
+
+
 def _large_enough_elsewhere(workload: Workload) -> str:
     """Name the smallest GPU model of the catalogue that, whole, would do."""
-    models = [catalog.gpu(name) for name in catalog.names()]
-    able = [
-        model
-        for model in models
-        if model.memory_mib >= (workload.memory_gib or 0) * 1024 and model.compute_slices >= (workload.compute_slices or 0)
-    ]
+    able = [model for model in map(catalog.gpu, catalog.names()) if large_enough(workload, model, ["whole"])]
     if not able:
         return "no GPU of the catalogue is large enough; split the workload"
-    smallest: Sequence[str] = [model.name for model in sorted(able, key=lambda m: (m.memory_mib, m.name))[:1]]
-    return f"a larger GPU is needed, e.g. a whole {smallest[0]}"
+    smallest = min(able, key=lambda model: (not model.memory_mib, model.memory_mib, model.name))  # memory 0: the CPU's
+    return f"a larger GPU is needed, e.g. a whole {smallest.name}"
