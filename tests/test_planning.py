@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections import Counter
+from functools import cache
 
 import brute_force
 import pandas as pd
@@ -14,31 +15,29 @@ import pytest
 import partitioner as gp
 from partitioner.planning import schema
 
-PROFILES = {
-    "A30-24GB": ["1g.6gb", "1g.6gb+me", "2g.12gb", "2g.12gb+me", "4g.24gb", "A30-6C", "A30-12C", "whole"],
-    "A100-80GB": ["1g.10gb", "1g.10gb+me", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb"],
-    "T4": ["T4-4Q", "T4-4C", "T4-8Q", "T4-8A", "T4-16Q", "T4-16C", "whole"],
-    "A2": ["A2-4Q", "A2-8C", "A2-8Q", "A2-16A"],
-    "RTX-PRO-4500-32GB": ["1g.16gb", "1g.16gb+me.all", "1g.16gb-me", "2g.32gb"],
-    "Thor-iGPU": ["1g.0gb", "1g.0gb+gfx", "2g.0gb", "3g.0gb"],
-}
+MODELS = (
+    *("A100-40GB", "A100-80GB", "A30-24GB", "B200-180GB", "GH200-144GB", "H100-80GB", "H100-94GB", "H20-96GB"),  # MIG and vGPU
+    *("RTX-PRO-4500-32GB", "RTX-PRO-5000-48GB", "RTX-PRO-6000-96GB", "Thor-iGPU"),  # counted engines, +gfx, other slices
+    *("A2", "A16", "A40", "L4", "L40S", "T4", "V100DX"),  # vGPU of one size, and of mixed sizes
+)
 
 
-def placed_by_priority(plan: gp.Plan) -> dict[int, int]:
-    left = Counter({entry.workload: entry.count for entry in plan.unplaced})
-    result: dict[int, int] = {}
-    for workload in plan.workloads:
-        result[workload.priority] = result.get(workload.priority, 0) + workload.count - left[workload.name]
-    return result
+@cache
+def profiles_of(model: str) -> tuple[str, ...]:
+    """Names of profiles to draw from: MIG and mixed-size ones as often as all others together."""
+    geometries = gp.catalog.gpu(model).geometries
+    shared = [p.name for g in geometries if g.mode in ("mig", "vgpu-mixed") for p in g.profiles]
+    others = [p.name for g in geometries if g.mode not in ("mig", "vgpu-mixed") for p in g.profiles]
+    return (*shared * (1 + len(others) // max(1, len(shared))), *others)
 
 
 def random_case(rng: random.Random) -> tuple[list[gp.Workload], gp.Fleet]:
     """A fleet of up to three GPUs of up to two models, some in a fixed mode, and up to six replicas."""
-    models = rng.sample(sorted(PROFILES), rng.choice([1, 1, 2]))
+    models = rng.sample(MODELS, rng.choice([1, 1, 2]))
     gpus = []
     for _ in range(rng.randint(1, 3)):
         model = rng.choice(models)
-        gpus.append(gp.Gpu(model, rng.choice([None, None, None, *gp.catalog.gpu(model).modes[:2]])))
+        gpus.append(gp.Gpu(model, rng.choice([None, None, None, rng.choice(gp.catalog.gpu(model).modes)])))
     present = sorted({gpu.model for gpu in gpus})
     workloads, replicas = [], 0
     for number in range(rng.randint(1, 4)):
@@ -46,15 +45,31 @@ def random_case(rng: random.Random) -> tuple[list[gp.Workload], gp.Fleet]:
         if not count:
             break
         replicas += count
-        demand = rng.choice(["profile", "profile", "memory_gib", "compute_slices", "gpu_share"])
-        value = {
-            "profile": rng.choice(PROFILES[rng.choice(present)]),
-            "memory_gib": rng.choice([1, 3, 5, 7, 9, 15, 20, 39, 78]),
+        sizes = {
+            "memory_gib": rng.choice([0.5, 1, 2, 3, 4, 5, 7, 8, 9, 11, 15, 16, 20, 22, 39, 45, 78, 90]),
             "compute_slices": rng.choice([1, 2, 3, 4, 7]),
-            "gpu_share": rng.choice([0.1, 0.25, 0.5, 0.6, 1.0]),
-        }[demand]
-        workloads.append(gp.Workload(f"w{number}", count, priority=rng.choice([0, 0, 0, 1, 2]), **{demand: value}))
+            "gpu_share": rng.choice([0.05, 0.1, 0.125, 0.25, 1 / 3, 0.5, 0.6, 0.75, 1.0]),
+        }
+        if rng.random() < 0.5:
+            demand: dict[str, object] = {"profile": rng.choice(profiles_of(rng.choice(present)))}
+        else:
+            demand = {name: sizes[name] for name in rng.sample(sorted(sizes), rng.choice([1, 1, 1, 2]))}
+        workloads.append(gp.Workload(f"w{number}", count, priority=rng.choice([0, 0, 0, 1, 2]), **demand))
     return workloads, gp.Fleet((gp.Host("h", tuple(gpus)),))
+
+
+def differs_from_brute_force(plan: gp.Plan, fleet: gp.Fleet) -> str:
+    """Say where a plan and trying everything differ; empty where they agree, or where trying is too much.
+
+    Which of equally many replicas are left out is not chosen by memory, so that is compared for complete plans only.
+    """
+    try:
+        best = brute_force.best(plan.workloads, fleet)
+    except brute_force.TooLargeError:
+        return ""
+    found = brute_force.found(plan)
+    same = found == best if plan.complete else found[:2] == best[:2]
+    return "" if same and plan.status == "optimal" else f"{plan.workloads} on {fleet}: {plan}, {found}, brute force {best}"
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -64,8 +79,7 @@ def test_small_fleets_equal_brute_force(seed: int) -> None:
     for _ in range(60):
         workloads, fleet = random_case(rng)
         plan = gp.plan(workloads, fleet=fleet)
-        best, gpus = brute_force.best(workloads, fleet)
-        assert (placed_by_priority(plan), plan.gpus_used, plan.status) == (best, gpus, "optimal"), (workloads, fleet)
+        assert not differs_from_brute_force(plan, fleet)
         assert plan.lower_bound == plan.gpus_used
         assert plan.verify() is plan
         assert gp.Plan.from_json(plan.to_json()) == plan
