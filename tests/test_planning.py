@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 
 import brute_force
@@ -385,6 +386,34 @@ def test_out_of_time_a_full_fleet_still_gets_a_legal_plan() -> None:
     assert plan.placed > 0
     assert plan.verify() is plan
     assert plan.unplaced[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("gpu", "gpus", "asked"),
+    [
+        ("H20-96GB", None, {"1g.12gb+me": 20, "1g.24gb": 40, "2g.24gb": 1, 0.3: 1}),
+        ("B200-180GB", None, {"4g.90gb": 20, "2g.45gb": 40, 0.2: 2, "1g.45gb": 5}),
+        ("H100-94GB", 50, {"1g.12gb+me": 40, "1g.24gb": 5, "H100L-94C": 20}),
+    ],
+)
+def test_out_of_time_no_gpu_is_taken_without_a_replica(gpu, gpus, asked) -> None:
+    """A simple rule takes GPUs for replicas that find room on GPUs taken later."""
+    demands = [{"profile": what} if isinstance(what, str) else {"gpu_share": what} for what in asked]
+    counts = zip(demands, asked.values(), strict=True)
+    workloads = [gp.Workload(f"w{i}", count, priority=i % 3, **demand) for i, (demand, count) in enumerate(counts)]
+    plan = gp.plan(workloads, gpu=gpu, gpus=gpus, time_limit_s=1e-9)
+    assert plan.gpus_used == len({a.gpu for a in plan.assignments()}) > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_out_of_time_every_plan_is_still_legal(seed: int) -> None:
+    """`plan` verifies what it returns; the limits end it before, between and within the searches."""
+    rng = random.Random(seed)
+    for _ in range(40):
+        workloads, fleet = random_case(rng)
+        many = [replace(w, count=w.count * rng.choice([1, 5, 300])) for w in workloads]
+        plan = gp.plan(many, fleet=fleet, time_limit_s=10 ** rng.uniform(-6, -1.5))
+        assert gp.Plan.from_json(plan.to_json()) == plan
 
 
 def test_a_million_replicas_are_all_placed() -> None:

@@ -54,18 +54,47 @@ def _solve_part(problem: Problem, deadline: float, seed: int) -> Solution:
     everything = _fewest_gpus(problem, deadline, seed)
     if everything is not None:
         wanted = sum(c.count for c in problem.classes)
-        return _with_placed(everything, wanted, wanted)
+        return _with_placed(_without_idle_gpus(problem, everything), wanted, wanted)
     choice = most_by_priority(problem, deadline=deadline, seed=seed)
     some = _fewest_gpus(problem.with_counts(choice.counts), deadline, seed) or greedy(problem)
     stages = [
         replace(stage, bound=min(stage.bound, choice.gpus_bound)) if stage.name == "gpus" else stage for stage in some.objectives
     ]
     placed = sum(some.placed)
-    return _with_placed(replace(some, objectives=tuple(stages)), placed, max(choice.placed_bound, placed))
+    some = _without_idle_gpus(problem, replace(some, objectives=tuple(stages)))
+    return _with_placed(some, placed, max(choice.placed_bound, placed))
 
 
 def _with_placed(solution: Solution, placed: int, bound: int) -> Solution:
     return replace(solution, objectives=(Objective("placed", placed, bound), *solution.objectives))
+
+
+def _without_idle_gpus(problem: Problem, solution: Solution) -> Solution:
+    """Drop GPUs of which no slot is needed; a search cut short, or a simple rule, may have taken them.
+
+    What is left has no GPU without a replica, however the slots are handed out: one whose slots all stay empty could
+    have been dropped.
+    """
+    spare = [0] * len(problem.slots)
+    for number, count in solution.gpus:
+        for slot, n in problem.columns[number].slots:
+            spare[slot] += n * count
+    for (_, slot), count in solution.served.items():
+        spare[slot] -= count
+    kept: list[tuple[int, int]] = []
+    dropped = cost = 0
+    for number, count in solution.gpus:
+        column = problem.columns[number]
+        idle = min(count, *(spare[slot] // n for slot, n in column.slots))
+        for slot, n in column.slots:
+            spare[slot] -= n * idle
+        dropped += idle
+        cost += idle * slot_cost(problem.kinds[column.kind].memory_mib) * (len(problem.kinds) > 1)  # as in `_least_waste`
+        if idle < count:
+            kept.append((number, count - idle))
+    less = {"gpus": dropped, "waste": cost}
+    stages = tuple(replace(stage, value=stage.value - less.get(stage.name, 0)) for stage in solution.objectives)
+    return replace(solution, gpus=tuple(kept), objectives=stages) if dropped else solution
 
 
 def fewest_extra_gpus(problem: Problem, *, deadline: float, seed: int) -> tuple[int, ...] | None:

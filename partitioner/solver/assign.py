@@ -136,22 +136,20 @@ def _layout(workloads: Workloads, supply: Supply, kind_of: Index, runs: list[_Ru
     for number, run in enumerate(runs):
         held[:, number] = np.bincount(run.gpu, minlength=n)
     held[:, -1] = kind_of
-    busy: npt.NDArray[np.bool_] = np.asarray(held[:, :-1].any(axis=1))  # a search cut short may leave a GPU without replicas
     distinct, pattern_of = _distinct_rows(held)
     patterns = [_pattern(supply, row, runs) for row in distinct]
     positions = _positions(patterns, distinct, runs)
 
-    rows, order, hosts, host_of, index_of = _physical(supply, kind_of, busy)
+    rows, hosts, host_of, index_of = _physical(supply, kind_of)
     table = list(patterns)
     gpu_pattern = np.empty(len(host_of), dtype=np.int32)
     idle = _idle_patterns(supply, table)
     gpu_pattern[:] = idle
-    gpu_pattern[rows] = pattern_of[order]
+    gpu_pattern[rows] = pattern_of
 
     sizes = np.array([len(pattern.placements) for pattern in table], dtype=np.int64)
     offsets = np.concatenate(([0], np.cumsum(sizes[gpu_pattern])))
-    first = np.empty(n, dtype=np.int64)
-    first[order] = offsets[:-1][rows]
+    first = offsets[:-1][rows]
     occupant = np.full(offsets[-1], NOBODY, dtype=np.int32)
     replica = np.full(offsets[-1], NOBODY, dtype=np.int32)
     for number, run in enumerate(runs):
@@ -175,9 +173,7 @@ def _pattern(supply: Supply, row: Index, runs: list[_Run]) -> Pattern:
     """Place a configuration on a GPU."""
     model = catalog.gpu(supply.kinds[int(row[-1])].model)
     counts = {run.profile: int(count) for run, count in zip(runs, row, strict=False) if count}
-    mode = next((run.mode for run, count in zip(runs, row, strict=False) if count), None)
-    if mode is None:
-        return Pattern(model.name, None)
+    mode = next(run.mode for run, count in zip(runs, row, strict=False) if count)
     placements = model.geometry(mode).layout_of(Configuration(counts))
     assert placements is not None, f"{model.name}: {counts} was counted as a configuration"
     return Pattern(model.name, mode, placements)
@@ -197,29 +193,26 @@ def _positions(patterns: list[Pattern], distinct: Index, runs: list[_Run]) -> li
     return positions
 
 
-def _physical(
-    supply: Supply, kind_of: Index, busy: npt.NDArray[np.bool_]
-) -> tuple[Index, Index, tuple[str | None, ...], Index, Index]:
+def _physical(supply: Supply, kind_of: Index) -> tuple[Index, tuple[str | None, ...], Index, Index]:
     """Map the GPUs of the solution to those of the fleet.
 
     Returns
     -------
-    Rows of the layout that are used; the solution's GPU on each; names of hosts; host and index of every row.
+    The row in the layout of each GPU of the solution; names of hosts; host and index of every row.
     """
-    order = np.flatnonzero(busy).astype(np.int32)
     if supply.fleet is None:
-        total = supply.kinds[0].available if supply.kinds[0].available is not None else len(order)
-        rows = np.arange(len(order), dtype=np.int32)
-        return rows, order, (None,), np.zeros(total, dtype=np.int32), np.arange(total, dtype=np.int32)
-    rows = np.empty(len(order), dtype=np.int32)
+        total = supply.kinds[0].available if supply.kinds[0].available is not None else len(kind_of)
+        rows = np.arange(len(kind_of), dtype=np.int32)
+        return rows, (None,), np.zeros(total, dtype=np.int32), np.arange(total, dtype=np.int32)
+    rows = np.empty(len(kind_of), dtype=np.int32)
     for kind, members in enumerate(supply.rows):
-        mine = kind_of[order] == kind
+        mine = kind_of == kind
         rows[mine] = members[: int(mine.sum())]
     sizes = [len(host.gpus) for host in supply.fleet.hosts]
     host_of = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     starts = np.concatenate(([0], np.cumsum(sizes)[:-1]))
     index_of = (np.arange(len(host_of)) - starts[host_of]).astype(np.int32)
-    return rows, order, tuple(host.name for host in supply.fleet.hosts), host_of, index_of
+    return rows, tuple(host.name for host in supply.fleet.hosts), host_of, index_of
 
 
 def _idle_patterns(supply: Supply, table: list[Pattern]) -> Index | int:
