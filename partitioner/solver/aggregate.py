@@ -21,7 +21,7 @@ from partitioner.solver.greedy import greedy
 from partitioner.solver.integer import Answer, duals
 from partitioner.solver.integer import solve as solve_program
 from partitioner.solver.priorities import most_by_priority
-from partitioner.solver.problem import Objective, Problem, Proof, Solution, slot_cost
+from partitioner.solver.problem import Column, Objective, Problem, Proof, Solution, slot_cost
 
 LINEAR_PROGRAM = "configuration LP"
 BRANCH_AND_BOUND = "branch and bound"
@@ -89,12 +89,17 @@ def _without_idle_gpus(problem: Problem, solution: Solution) -> Solution:
         for slot, n in column.slots:
             spare[slot] -= n * idle
         dropped += idle
-        cost += idle * slot_cost(problem.kinds[column.kind].memory_mib) * (len(problem.kinds) > 1)  # as in `_least_waste`
+        cost += idle * _gpu_cost(problem, column)
         if idle < count:
             kept.append((number, count - idle))
     less = {"gpus": dropped, "waste": cost}
     stages = tuple(replace(stage, value=stage.value - less.get(stage.name, 0)) for stage in solution.objectives)
     return replace(solution, gpus=tuple(kept), objectives=stages) if dropped else solution
+
+
+def _gpu_cost(problem: Problem, column: Column) -> int:
+    """Return what a GPU costs when wasting as little as possible; nothing where all are of one kind and so cost the same."""
+    return slot_cost(problem.kinds[column.kind].memory_mib) if len(problem.kinds) > 1 else 0
 
 
 def fewest_extra_gpus(problem: Problem, *, deadline: float, seed: int) -> tuple[int, ...] | None:
@@ -194,9 +199,8 @@ def _least_waste(problem: Problem, form: Formulation, gpus: int, incumbent: Answ
     program = form.program
     program.row([(z, 1) for z in form.columns], high=gpus)
     program.cost = [0] * len(program.cost)
-    if len(problem.kinds) > 1:
-        for z, column in zip(form.columns, problem.columns, strict=True):
-            program.cost[z] = slot_cost(problem.kinds[column.kind].memory_mib)
+    for z, column in zip(form.columns, problem.columns, strict=True):
+        program.cost[z] = _gpu_cost(problem, column)
     for (_, slot), variable in form.pairs.items():
         program.cost[variable] = problem.slots[slot].cost
     answer = solve_program(program, deadline=deadline, seed=seed)

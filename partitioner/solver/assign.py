@@ -72,7 +72,7 @@ class _Streams:
     """Gives out the replicas of each class, workloads in order, replicas in order."""
 
     def __init__(self, counts: npt.NDArray[np.int64], class_of: npt.NDArray[np.int32], placed: tuple[int, ...]) -> None:
-        self._counts, self._class_of = counts, class_of
+        self._counts = counts
         self._next = [0] * len(placed)
         order = np.argsort(class_of, kind="stable")
         bounds = np.searchsorted(class_of[order], np.arange(len(placed) + 1))
