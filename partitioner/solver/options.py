@@ -1,0 +1,199 @@
+"""What a workload may take: the profiles that satisfy it, less those that are never better than another one.
+
+Demands by profile may take that profile alone; demands by size every profile that is large enough; services every profile
+on which the calibration says that the model meets its latency. This module must not know engines or placements.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from partitioner import catalog
+from partitioner.catalog import GpuModel
+from partitioner.errors import SpecError, did_you_mean
+from partitioner.geometry import Profile
+from partitioner.performance import Calibration, Rating
+from partitioner.solver.configurations import dominates
+from partitioner.solver.supply import Supply, match_modes
+from partitioner.workload import Workload
+
+SIZED_SERIES = ("C", "Q")
+"""vGPU series that demands by size may take: those that run CUDA; C first. B and A only when asked for by name."""
+HARDWARE_MODES = ("mig", "whole")
+"""Modes in which what runs on one part of a GPU cannot slow down what runs on another."""
+
+Option = tuple[int, str, Profile]
+"""Kind of GPU, mode, profile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a workload may take.
+
+    Parameters
+    ----------
+    kept : options worth having.
+    replaced : options left out, each with the kept one that is never worse; None where any use of the whole GPU is.
+    ratings : of services, what the calibration says of each option, kept or not.
+    """
+
+    kept: tuple[Option, ...]
+    replaced: tuple[tuple[Option, Option | None], ...] = ()
+    ratings: Mapping[Option, Rating] = field(default_factory=dict)
+
+
+@@OPTIONS@@
+
+def _named(spelling: str, supply: Supply) -> list[Option]:
+    """Return where a profile asked for by name is to be had.
+
+    Raises
+    ------
+    SpecError
+        On no GPU of the supply, or only in modes that this plan does not use.
+    """
+    models = list(dict.fromkeys(kind.model for kind in supply.kinds))
+    somewhere = {(name, mode): profile for name in models for mode, profile in catalog.gpu(name).find(spelling)}
+    if not somewhere:
+        _raise_unknown(spelling, models)
+    if not any(mode in match_modes(supply.modes, catalog.gpu(name)) for name, mode in somewhere):
+        name, mode = next(iter(somewhere))
+        allowed = ", ".join(supply.modes or ())
+        raise SpecError(f"profile {spelling!r} needs {name} in mode {mode}; this plan uses {allowed} only, allow {mode} too")
+    return [
+        (kind, mode, profile)
+        for kind, k in enumerate(supply.kinds)
+        for (name, mode), profile in somewhere.items()
+        if name == k.model and mode in k.modes
+    ]
+
+
+def _raise_unknown(spelling: str, models: Sequence[str]) -> None:
+    owners = catalog.profile_exists(spelling)
+    if owners:
+        shown = ", ".join(owners[:4]) + (", ..." if len(owners) > 4 else "")
+        raise SpecError(f"profile {spelling!r} is one of {shown}, not of {', '.join(models)}")
+    if len(models) == 1:
+        raise SpecError(f"{models[0]}: {catalog.gpu(models[0]).unknown_profile(spelling)}")
+    names = {p.name for name in models for g in catalog.gpu(name).geometries for p in g.profiles}
+    raise SpecError(f"unknown profile {spelling!r} on {', '.join(models)}; {did_you_mean(spelling, sorted(names))}".rstrip("; "))
+
+
+# -- demands by size ---------------------------------------------------------------------------------------------------
+
+
+def candidates(model: GpuModel, mode: str) -> list[Profile]:
+    """Return the profiles that demands by size may take in a mode.
+
+    MIG profiles without attributes (``+me`` owns the media engines others may want, ``-me`` has none), or those with
+    ``+gfx`` where there are no others; vGPU types of series that run CUDA.
+    """
+    profiles = list(model.geometry(mode).profiles)
+    if mode == "mig":
+        plain = [profile for profile in profiles if not profile.attributes]
+        return plain or [profile for profile in profiles if profile.attributes == ("gfx",)]
+    if mode.startswith("vgpu"):
+        by_series = {series: [p for p in profiles if p.name.rstrip("0123456789").endswith(series)] for series in SIZED_SERIES}
+        return [profile for series in SIZED_SERIES for profile in by_series[series]]
+    return profiles
+
+
+def share(profile: Profile, model: GpuModel, mode: str) -> float:
+    """Return the share of a GPU that an instance owns, from 0 to 1.
+
+    MIG: the smaller of its shares of compute slices and memory slices. Time-sliced vGPU: its share of the frame
+    buffer, compute being divided in time. Whole GPU: 1.
+    """
+    if mode == "mig":
+        return min(profile.compute_slices / model.compute_slices, profile.extent / model.memory_slices)
+    if mode == "whole" or not model.memory_mib:
+        return 1.0
+    return min(1.0, round(profile.memory_mib / 1024) / model.record.memory_gib)
+
+
+def _large_enough(workload: Workload, kind: int, supply: Supply) -> list[Option]:
+    model = catalog.gpu(supply.kinds[kind].model)
+    return [
+        (kind, mode, profile)
+        for mode in supply.kinds[kind].modes
+        for profile in candidates(model, mode)
+        if profile.memory_mib >= (workload.memory_gib or 0) * 1024 - _EPSILON
+        and profile.compute_slices >= (workload.compute_slices or 0)
+        and share(profile, model, mode) >= (workload.gpu_share or 0) - _EPSILON
+    ]
+
+
+_EPSILON = 1e-9
+
+
+def _undominated(options: list[Option], supply: Supply) -> tuple[list[Option], list[_Replaced]]:
+    """Split the options of one kind into those worth having and those that another one is never worse than."""
+    if not options:
+        return [], []
+    model = catalog.gpu(supply.kinds[options[0][0]].model)
+    filling = [o for o in options if _fills(model, o[1], o[2])]
+    out: list[Option] = []
+    if len(filling) < len(options):  # whoever takes a whole GPU may take a part and leave the rest to others
+        out = [o for o in filling if o[1] == "whole"]
+    elif any(o[1] == "whole" for o in filling):  # all take the GPU whole: then the GPU itself is the best of them
+        out = [o for o in filling if o[1] != "whole"]
+    replaced: list[_Replaced] = [(option, None) for option in out]
+    options = [o for o in options if o not in out]
+    better = [
+        [
+            other
+            for other, rival in enumerate(options)
+            if other != number and _beats(model, rival, option) and (other < number or not _beats(model, option, rival))
+        ]
+        for number, option in enumerate(options)
+    ]
+    kept = [option for option, rivals in zip(options, better, strict=True) if not rivals]
+    for option, rivals in zip(options, better, strict=True):
+        if rivals:  # being better is transitive, so one of the better ones is itself unbeaten
+            replaced.append((option, next(options[rival] for rival in rivals if not better[rival])))
+    return kept, replaced
+
+
+def _beats(model: GpuModel, rival: Option, option: Option) -> bool:
+    return rival[1] == option[1] and dominates(model.geometry(rival[1]), rival[2], option[2])
+
+
+def _fills(model: GpuModel, mode: str, profile: Profile) -> bool:
+    return profile.extent == model.geometry(mode).units
+
+
+class _SizeSteps:
+    """Maps a demand by size to a step: demands on one step have the same options, however many sizes are asked for."""
+
+    def __init__(self, supply: Supply) -> None:
+        memory, slices, shares = set(), set(), set()
+        for kind in supply.kinds:
+            model = catalog.gpu(kind.model)
+            for mode in kind.modes:
+                for profile in candidates(model, mode):
+                    memory.add(float(profile.memory_mib))
+                    slices.add(float(profile.compute_slices))
+                    shares.add(share(profile, model, mode))
+        self._steps = sorted(memory), sorted(slices), sorted(shares)
+
+    def step(self, workload: Workload) -> tuple[int, int, int]:
+        """Return the numbers of the first large enough memory, compute and share."""
+        memory, slices, shares = self._steps
+        return (
+            bisect_left(memory, (workload.memory_gib or 0) * 1024 - _EPSILON),
+            bisect_left(slices, workload.compute_slices or 0),
+            bisect_left(shares, (workload.gpu_share or 0) - _EPSILON),
+        )
+
+
+def largest(supply: Supply) -> Iterable[tuple[str, str, Profile]]:
+    """Return (GPU model, mode, profile) of everything a demand by size could take, largest memory first."""
+    every = {
+        (kind.model, mode, profile)
+        for kind in supply.kinds
+        for mode in kind.modes
+        for profile in candidates(catalog.gpu(kind.model), mode)
+    }
+    return sorted(every, key=lambda entry: (-entry[2].memory_mib, -entry[2].compute_slices, entry[0], entry[1], entry[2].name))
