@@ -89,13 +89,14 @@ def format_location(location: Location) -> str:
     return text
 
 
-def read(path: str | os.PathLike[str], *, max_mib: int = MAX_INPUT_MIB) -> Document:
+def read(path: str | os.PathLike[str], *, max_mib: int = MAX_INPUT_MIB, syntax: str | None = None) -> Document:
     """Read and parse a YAML, JSON or TOML file; ``-`` reads standard input (YAML or JSON).
 
     Parameters
     ----------
-    path : the file; the suffix decides the syntax, YAML (of which JSON is a part) is the default.
+    path : the file.
     max_mib : refuse files larger than this [MiB].
+    syntax : ``yaml``, ``json`` or ``toml``; None lets the suffix decide, with YAML (of which JSON is a part) for others.
 
     Raises
     ------
@@ -103,8 +104,8 @@ def read(path: str | os.PathLike[str], *, max_mib: int = MAX_INPUT_MIB) -> Docum
         The file is missing, not a regular file, too large, not UTF-8 text, or not well formed.
     """
     origin, text = _text(path, max_mib)
-    suffix = Path(origin).suffix.casefold()
-    return parse(text, origin=origin, syntax="toml" if suffix == ".toml" else "json" if suffix == ".json" else "yaml")
+    by_suffix = {".toml": "toml", ".json": "json"}.get(Path(origin).suffix.casefold(), "yaml")
+    return parse(text, origin=origin, syntax=syntax or by_suffix)
 
 
 def _text(path: str | os.PathLike[str], max_mib: int) -> tuple[str, str]:
@@ -375,14 +376,21 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 1000  # cut at the end, by
 def write(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file as a whole or not at all: beside the target first, then renamed over it.
 
+    What is no regular file (``/dev/stdout``, ``/dev/null``, a named pipe) is written to, never replaced; of a link,
+    the file that it leads to is.
+
     Raises
     ------
     SpecError
         The file cannot be written; what stood there before still stands.
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
+        if _is_stream(path):
+            with open(path, "w", encoding="utf-8", newline="\n") as stream:
+                stream.write(text)
+            return
+        target = Path(os.path.realpath(path))
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
         try:
             with open(temporary, "x", encoding="utf-8", newline="\n") as file:
                 file.write(text)
@@ -392,3 +400,12 @@ def write(path: str | os.PathLike[str], text: str) -> None:
             raise
     except OSError as error:
         raise SpecError(Problem(f"cannot be written: {error.strerror or error}", os.fspath(path))) from error
+
+
+def _is_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether a path leads to a device, a pipe or a socket."""
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:  # nothing there yet, or not to be seen: opening it says more
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from partitioner import drawing, report
-from partitioner.documents import parse, problems_of, read, write
+from partitioner.documents import Document, parse, problems_of, read, write
 from partitioner.errors import InfeasibleError, PartitionerError, SpecError, VerificationError
 from partitioner.fleet import Fleet
 from partitioner.layout import Assignment, Layout
@@ -231,7 +231,10 @@ class Plan:
         SpecError
             The text is not such a plan, is of another version, or contradicts itself or the catalogue.
         """
-        document = parse(text, origin=origin, syntax="json")
+        return cls._from_document(parse(text, origin=origin, syntax="json"))
+
+    @classmethod
+    def _from_document(cls, document: Document) -> Plan:
         if not isinstance(document.data, Mapping) or document.data.get("format") != FORMAT:
             raise SpecError(document.problem(f'not a plan; a plan has "format": "{FORMAT}"'))
         if document.data.get("version") != VERSION:
@@ -266,8 +269,7 @@ class Plan:
         SpecError
             The file is not a plan.
         """
-        document = read(path, max_mib=MAX_PLAN_MIB)
-        return cls.from_json(document.text, origin=document.origin)
+        return cls._from_document(read(path, max_mib=MAX_PLAN_MIB, syntax="json"))
 
 
 _FLEET = TypeAdapter(Fleet)

@@ -386,3 +386,26 @@ def test_where_nothing_can_be_written(tmp_path, name, message):
     with pytest.raises(SpecError, match=message):
         write(tmp_path / name if name else tmp_path, "text")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_regular_file_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write(pipe, "text")
+        assert os.read(reader, 100) == b"text"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_of_a_link_the_file_that_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    link, file = tmp_path / "plan.json", tmp_path / "elsewhere" / "plan-1.json"
+    link.symlink_to(file)
+    for text in ("made", "replaced"):
+        write(link, text)
+        assert link.is_symlink()
+        assert file.read_text() == text

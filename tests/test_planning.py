@@ -404,3 +404,13 @@ def test_all_unknown_profiles_of_a_file_are_named_with_their_lines(tmp_path) -> 
     with pytest.raises(gp.SpecError) as caught:
         gp.plan_mig(file)
     assert [(p.line, p.field) for p in caught.value.problems] == [(2, "[1].profile"), (4, "[2].profile")]
+
+
+def test_a_profile_that_several_workloads_misspell_is_named_for_each(tmp_path) -> None:
+    file = tmp_path / "w.yaml"
+    file.write_text("".join(f"- {{name: w{i}, profile: 3g.44gb, priority: {i % 2}}}\n" for i in range(60)))
+    with pytest.raises(gp.SpecError) as caught:
+        gp.plan_mig(file)
+    *listed, rest = caught.value.problems
+    assert [p.line for p in listed] == list(range(1, 51))
+    assert "the first 50 are listed" in rest.message

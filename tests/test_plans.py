@@ -69,6 +69,13 @@ def test_save_and_load(plan, tmp_path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["plan.json"]
 
 
+def test_a_plan_is_read_back_whatever_its_file_is_called(tmp_path) -> None:
+    plan = gp.plan_mig([gp.Workload("delete\x7f\x85", profile="3g")])  # characters that JSON allows and YAML does not
+    for name in ("plan", "plan.txt", "plan.yaml"):
+        plan.save(tmp_path / name)
+        assert gp.Plan.load(tmp_path / name) == plan == gp.load(tmp_path / name)
+
+
 def test_saving_where_nothing_can_be_written_is_a_typed_error(plan, tmp_path) -> None:
     with pytest.raises(gp.SpecError, match="cannot be written"):
         plan.save(tmp_path / "no" / "plan.json")

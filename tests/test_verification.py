@@ -118,6 +118,14 @@ def test_every_plan_is_accepted_and_its_corruptions_are_rejected(seed) -> None:
             verify(corrupted)
 
 
+def test_a_search_in_one_part_of_a_fleet_and_prices_in_another_make_one_accepted_proof() -> None:
+    """The A30 is proven by prices, the A100s (whose prices prove 1 GPU only) by a search."""
+    fleet = gp.Fleet((gp.Host("h", {"A30-24GB": 1, "A100-40GB": 2}),))
+    plan = gp.plan({"A30-24C": 2, "A30-4C": 2, "3g.20gb": 1, "A100-20C": 1}, fleet=fleet)
+    assert (plan.gpus_used, plan.lower_bound, plan.placed, plan.status) == (3, 3, 4, "optimal")
+    assert plan.certificate == "configuration LP and branch and bound (SCIP)"
+
+
 def test_verification_shares_no_code_with_the_solvers() -> None:
     import ast
     from pathlib import Path

@@ -26,6 +26,8 @@ from partitioner.workload import Workload, Workloads
 SIZED_SERIES = ("C", "Q")
 """vGPU series that demands by size may take: those that run CUDA; C first. B and A only when asked for by name."""
 
+_MAX_PROBLEMS = 50  # listed; near matches of each are looked for, which takes milliseconds
+
 WHOLE_GPU = -1
 """Stands for a slot that takes a GPU whole, in `Demand.dropped`."""
 
@@ -142,13 +144,13 @@ def build(workloads: Workloads, supply: Supply) -> Demand:
     SpecError
         A profile does not exist on any GPU of the supply in the modes allowed; all such problems at once.
     """
+    named = _options_by_name(workloads, supply)
     slots = _Slots(supply)
     sizes = _SizeSteps(supply)
     options_of: dict[object, tuple[tuple[int, Profile], ...]] = {}
     classes: dict[tuple[tuple[tuple[int, str], ...], int], int] = {}
     counts: list[int] = []
     by_key: dict[object, int] = {}
-    complaints: list[Complaint] = []
     dropped: dict[tuple[int, str, str], frozenset[int]] = {}
     class_of = np.empty(len(workloads), dtype=np.int32)
     found: list[tuple[tuple[int, Profile], ...]] = []
@@ -159,11 +161,7 @@ def build(workloads: Workloads, supply: Supply) -> Demand:
         number = by_key.get(key)
         if number is None:
             if demand not in options_of:
-                try:
-                    kept, replaced = _options(workload, supply)
-                except SpecError as error:
-                    complaints.append(workloads.problem(index, str(error), "profile"))
-                    kept, replaced = [], []
+                kept, replaced = (named[workload.profile], []) if workload.profile is not None else _sized(workload, supply)
                 options_of[demand] = tuple((slots.number(o), o[2]) for o in kept)
                 for (kind, mode, profile), by in replaced:
                     place = (kind, mode, profile.name)
@@ -178,8 +176,6 @@ def build(workloads: Workloads, supply: Supply) -> Demand:
             by_key[key] = number
         counts[number] += workload.count
         class_of[index] = number
-    if complaints:
-        raise SpecError(complaints)
     problem = Problem(
         supply.kinds,
         tuple(slots.types),
@@ -192,17 +188,34 @@ def build(workloads: Workloads, supply: Supply) -> Demand:
     return Demand(problem, class_of, profiles, dropped)
 
 
-def _options(workload: Workload, supply: Supply) -> tuple[list[Option], list[_Replaced]]:
-    """Return the options of a workload and those left out because another is never worse."""
-    if workload.profile is not None:
-        return _named(workload.profile, supply), []
-    kept: list[Option] = []
-    replaced: list[_Replaced] = []
-    for kind in range(len(supply.kinds)):
-        of_kind, instead = _undominated(_large_enough(workload, kind, supply), supply)
-        kept += of_kind
-        replaced += instead
-    return kept, replaced
+def _options_by_name(workloads: Workloads, supply: Supply) -> dict[str, list[Option]]:
+    """Return the options of every profile that is asked for by name.
+
+    Raises
+    ------
+    SpecError
+        Profiles are not to be had: every workload that asks for one, up to `_MAX_PROBLEMS`.
+    """
+    found: dict[str, list[Option]] = {}
+    wrong: dict[str, str] = {}
+    complaints: list[Complaint] = []
+    for index, workload in enumerate(workloads):
+        name = workload.profile
+        if name is None or name in found:
+            continue
+        if name not in wrong:
+            try:
+                found[name] = _named(name, supply)
+                continue
+            except SpecError as error:
+                wrong[name] = str(error)
+        if len(complaints) == _MAX_PROBLEMS:
+            complaints.append(Complaint(f"and maybe more problems; the first {_MAX_PROBLEMS} are listed"))
+            break
+        complaints.append(workloads.problem(index, wrong[name], "profile"))
+    if complaints:
+        raise SpecError(complaints)
+    return found
 
 
 def _named(spelling: str, supply: Supply) -> list[Option]:
@@ -270,6 +283,17 @@ def share(profile: Profile, model: GpuModel, mode: str) -> float:
     if mode == "whole" or not model.memory_mib:
         return 1.0
     return min(1.0, round(profile.memory_mib / 1024) / model.record.memory_gib)
+
+
+def _sized(workload: Workload, supply: Supply) -> tuple[list[Option], list[_Replaced]]:
+    """Return the options of a demand by size and those left out because another is never worse."""
+    kept: list[Option] = []
+    replaced: list[_Replaced] = []
+    for kind in range(len(supply.kinds)):
+        of_kind, instead = _undominated(_large_enough(workload, kind, supply), supply)
+        kept += of_kind
+        replaced += instead
+    return kept, replaced
 
 
 def _large_enough(workload: Workload, kind: int, supply: Supply) -> list[Option]:
