@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from partitioner.cli import catalog, plan
+from partitioner.cli import calibration, catalog, plan
 from partitioner.cli.output import printable
 from partitioner.errors import PartitionerError
 
@@ -50,6 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 app.add_typer(catalog.app)
+app.add_typer(calibration.app)
 app.command("plan", help=plan.PLAN_HELP, short_help="Plan which GPU is cut how, and what runs where.")(plan.plan)
 app.command("show")(plan.show)
 app.command("schema", short_help="Print the JSON schema of a file, for editors.")(plan.schema)
