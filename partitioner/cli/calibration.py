@@ -49,9 +49,8 @@ def check(*, calibration: CalibrationFile = None, catalog_files: CatalogFiles = 
         return
     out = console()
     if not folds:
-        out.print(
-            f"{len(loaded.points)} points are valid. No model has three profiles on one GPU, so that nothing can be held out."
-        )
+        out.print(f"Points: {len(loaded.points)}, all valid; no model has three profiles on one GPU,")
+        out.print("so that nothing can be held out.")
         return
     from rich.table import Table
 

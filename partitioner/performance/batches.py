@@ -112,8 +112,9 @@ class Batches:
 
     def _require_fit(self, profile: Profile, batch: int, processes: int, *, fits: bool | None) -> None:
         if fits is False:
+            what = f"batch {batch} with {processes} process{'es' * (processes > 1)}"
             raise CalibrationError(
-                f"{self.model} on {self.gpu.name} {profile.name} - batch {batch} with {processes} process{'es' * (processes > 1)} does not fit into"
+                f"{self.model} on {self.gpu.name} {profile.name} - {what} does not fit into"
                 f" {profile.memory_mib / 1024:.3g} GiB; {self._known_on(profile)}"
             )
 
@@ -220,6 +221,8 @@ class Batches:
         """
         import numpy as np
 
+        if profile.name not in self.profiles:
+            return self._unmeasured_ms(profile, batch, processes)
         owned = shares(self.gpu, profile)
         assert owned is not None
         base = self.law.latency_ms(*owned, batch, processes)
@@ -229,6 +232,22 @@ class Batches:
         known = np.array(here, dtype=float)
         rest = np.log(known[:, 1] / self.law.latency_ms(*owned, known[:, 0], processes))
         return base * np.exp(np.interp(np.log(batch), np.log(known[:, 0]), rest))
+
+    def _unmeasured_ms(self, profile: Profile, batch: Any, processes: int) -> Any:
+        """Return the law's latency, no longer than on a measured profile that owns no more, no shorter than on a larger one."""
+        import numpy as np
+
+        owned = shares(self.gpu, profile)
+        assert owned is not None
+        latency = self.law.latency_ms(*owned, batch, processes)
+        for name, group in self.samples.items():
+            compute, memory = group[0].compute, group[0].memory
+            if compute >= owned[0] and memory >= owned[1]:
+                latency = np.maximum(latency, self.alone_ms(self.gpu.profile(name), batch, processes))
+        for name, group in self.samples.items():
+            if group[0].compute <= owned[0] and group[0].memory <= owned[1]:
+                latency = np.minimum(latency, self.alone_ms(self.gpu.profile(name), batch, processes))
+        return latency
 
     def service_s(self, profile: Profile, processes: int, *, busy: bool) -> Any:
         """Return the function from batch size to the time that a batch takes [s], for queues."""

@@ -17,11 +17,19 @@ from partitioner.geometry import Profile
 from partitioner.performance import table
 from partitioner.performance.batches import Batches
 from partitioner.performance.busy import BusyRatios
-from partitioner.performance.points import CalibrationError, Estimate, Point, Rating, resolve, shares
+from partitioner.performance.points import (
+    CalibrationError,
+    Estimate,
+    Point,
+    Rating,
+    check_bound,
+    check_counts,
+    check_scenario,
+    resolve,
+)
 from partitioner.performance.published import Published
-from partitioner.performance.rating import best_batch, best_server, candidates, published_offline
+from partitioner.performance.rating import best_batch, best_server, candidates, check_covered, published_offline
 
-SCENARIOS = ("server", "offline", "batch")
 BOARDS = ("sxm", "pcie")
 
 
@@ -185,7 +193,7 @@ class Calibration:
             The model, the GPU, the profile or the scenario is unknown.
         """
         if scenario is not None:
-            _check_scenario(scenario)
+            check_scenario(scenario)
         found, shape = resolve(gpu, profile)
         if found.name not in self.gpus(model):
             return False
@@ -216,8 +224,14 @@ class Calibration:
         key = (model, found.name)
         if key not in self._published:
             points = [p for p in self._groups.get(model, {}).get(found.name, ()) if p.scenario]
-            self._published[key] = Published(found, model, points, self._ratios.of(model, found.name)) if points else None
+            ratio, least = self._ratios.of(model, found.name), self._least_memory(model)
+            self._published[key] = Published(found, model, points, ratio, least) if points else None
         return self._published[key]
+
+    def _least_memory(self, model: str) -> int:
+        """Return the memory of the smallest profile of any GPU on which a scenario of a model was measured [MiB]."""
+        places = {(p.gpu, p.profile) for group in self._groups.get(model, {}).values() for p in group if p.scenario}
+        return min((catalog.gpu(gpu).profile(profile).memory_mib for gpu, profile in places), default=0)
 
     # -- figures ---------------------------------------------------------------------------------------------------
 
@@ -257,7 +271,7 @@ class Calibration:
             if published is None:
                 raise CalibrationError(f"{model} on {found.name} - no offline figure was published; give batch= and processes=")
             return published.offline(shape, busy=busy, extrapolate=extrapolate)
-        _check_count(batch=batch, processes=processes)
+        check_counts(batch=batch, processes=processes)
         return self._require_batches(model, found).throughput(shape, batch, processes, busy=busy, extrapolate=extrapolate)
 
     def latency_ms(
@@ -273,7 +287,7 @@ class Calibration:
     ) -> Estimate:
         """Return the latency of one batch [ms]; parameters and errors as of `throughput`."""
         model, found, shape = self._resolve(model, gpu, profile)
-        _check_count(batch=batch, processes=processes)
+        check_counts(batch=batch, processes=processes)
         return self._require_batches(model, found).latency_ms(shape, batch, processes, busy=busy, extrapolate=extrapolate)
 
     def _resolve(self, model: str, gpu: str | GpuModel, profile: str) -> tuple[str, GpuModel, Profile]:
@@ -329,8 +343,8 @@ class Calibration:
         SpecError
             A spelling is unknown, or a number out of range.
         """
-        _check_scenario(scenario)
-        _check_bound(scenario, latency_ms)
+        check_scenario(scenario)
+        check_bound(scenario, latency_ms)
         model, found, shape = self._resolve(model, gpu, profile)
         batches, published = self.batches(model, found), self.published(model, found)
         limited = batches is not None and not (max_batch is None and max_processes is None)
@@ -344,7 +358,7 @@ class Calibration:
                 if batches is None:
                     raise
         batches = self._require_batches(model, found)
-        _check_covered(batches, shape, extrapolate=extrapolate)
+        check_covered(batches, shape, extrapolate=extrapolate)
         pairs = [
             (b, p)
             for b, p in candidates(batches, shape)
@@ -370,38 +384,10 @@ class Calibration:
         if published is not None and published.covers(shape, "server") and scenario == "server":
             return published.lowest_ms(shape, busy=busy, extrapolate=False)
         batches = self._require_batches(model, found)
-        _check_covered(batches, shape, extrapolate=False)
+        check_covered(batches, shape, extrapolate=False)
         pairs = candidates(batches, shape)
         if not pairs:
             raise CalibrationError(f"{model} on {found.name} - does not fit into {shape.name} at any batch size measured")
         if scenario == "server":
             return min(1000 * float(batches.service_s(shape, p, busy=busy)(1.0)) for p in {p for _, p in pairs})
         return min(batches.latency_ms(shape, b, p, busy=busy, extrapolate=False).value for b, p in pairs)
-
-
-def _check_scenario(scenario: str) -> None:
-    if scenario not in SCENARIOS:
-        raise SpecError(f"scenario {scenario!r} is unknown; {did_you_mean(scenario, SCENARIOS)}")
-
-
-def _check_bound(scenario: str, latency_ms: float | None) -> None:
-    if scenario == "offline":
-        if latency_ms is not None:
-            raise SpecError(f"latency_ms {latency_ms!r} - the scenario offline has no latency; ask for 'server' or 'batch'")
-    elif latency_ms is None:
-        raise SpecError(f"latency_ms is missing; the scenario {scenario} needs a bound [ms], or ask for scenario='offline'")
-    elif not 0 < latency_ms < float("inf"):
-        raise SpecError(f"latency_ms {latency_ms!r} - a finite number above 0 is wanted [ms]")
-
-
-def _check_count(**counts: int) -> None:
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise SpecError(f"{name} {value!r} - a whole number of at least 1 is wanted")
-
-
-def _check_covered(batches: Batches, profile: Profile, *, extrapolate: bool) -> None:
-    if not batches.covers(profile) and not (extrapolate and shares(batches.gpu, profile)):
-        smallest = min(batches.grid)
-        batches.throughput(profile, *smallest, busy=False, extrapolate=False)  # says what is measured
-        raise CalibrationError(f"{batches.model} on {batches.gpu.name} - {profile.name} is outside the known range")

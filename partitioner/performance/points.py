@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from partitioner import catalog
 from partitioner.catalog import GpuModel
-from partitioner.errors import SpecError
+from partitioner.errors import SpecError, did_you_mean
 from partitioner.geometry import Profile
 
 MEASURED_ERROR = 0.05
@@ -15,6 +15,10 @@ with batch times processes within 5% in 95% of their rows."""
 
 SCENARIOS = ("offline", "server")
 """Scenarios of MLPerf in which a point may be measured instead of at a batch size."""
+
+
+RATED = ("server", "offline", "batch")
+"""Scenarios in which an instance is rated."""
 
 
 class CalibrationError(SpecError):
@@ -138,3 +142,27 @@ def shares(gpu: GpuModel, profile: Profile) -> tuple[float, float] | None:
     if not profile.compute_slices or not gpu.compute_slices:
         return None
     return profile.compute_slices / gpu.compute_slices, profile.extent / gpu.memory_slices
+
+
+def check_scenario(scenario: str) -> None:
+    """Refuse a scenario that does not exist."""
+    if scenario not in RATED:
+        raise SpecError(f"scenario {scenario!r} is unknown; {did_you_mean(scenario, RATED)}")
+
+
+def check_bound(scenario: str, latency_ms: float | None) -> None:
+    """Refuse a latency bound where there is none to keep, and the lack of one where there is."""
+    if scenario == "offline":
+        if latency_ms is not None:
+            raise SpecError(f"latency_ms {latency_ms!r} - the scenario offline has no latency; ask for 'server' or 'batch'")
+    elif latency_ms is None:
+        raise SpecError(f"latency_ms is missing; the scenario {scenario} needs a bound [ms], or ask for scenario='offline'")
+    elif not 0 < latency_ms < float("inf"):
+        raise SpecError(f"latency_ms {latency_ms!r} - a finite number above 0 is wanted [ms]")
+
+
+def check_counts(**counts: int) -> None:
+    """Refuse batch sizes and numbers of processes that are none."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise SpecError(f"{name} {value!r} - a whole number of at least 1 is wanted")

@@ -8,6 +8,7 @@ rate at the measured bound. Knows no batch points.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
@@ -37,10 +38,11 @@ class Published:
     model : name of the model.
     points : at least one point of a scenario, all of this GPU and model.
     ratio : throughput busy over alone.
+    memory_mib : the smallest memory in which the model is known to run [MiB].
     """
 
-    def __init__(self, gpu: GpuModel, model: str, points: Iterable[Point], ratio: Ratio) -> None:
-        self.gpu, self.model, self.ratio = gpu, model, ratio
+    def __init__(self, gpu: GpuModel, model: str, points: Iterable[Point], ratio: Ratio, memory_mib: int = 0) -> None:
+        self.gpu, self.model, self.ratio, self.memory_mib = gpu, model, ratio, memory_mib
         self.points = tuple(points)
 
     @property
@@ -68,6 +70,7 @@ class Published:
     def offline(self, profile: Profile, *, busy: bool, extrapolate: bool) -> Estimate:
         """Return the offline throughput [1/s]."""
         if shares(self.gpu, profile) is None and not any(p.profile == profile.name for p in self._of("offline", None)):
+            self._check_virtual(profile, extrapolate=extrapolate)
             whole = self._interpolated(self.gpu.profile("whole"), "offline", None, busy=busy, extrapolate=extrapolate)
             part = 1 / profile.max_count if busy else 1.0  # equal time slices for all; alone, the slices of idle vGPUs too
             return whole.scaled(_VIRTUAL.value * part, _VIRTUAL.error, _VIRTUAL.source)
@@ -80,9 +83,22 @@ class Published:
                     f"{self.model} on {self.gpu.name} - no server rate is known for {profile.name}: time slices add latency"
                     f" that was not measured; measured are {', '.join(self.profiles)}"
                 )
+            self._check_virtual(profile, extrapolate=extrapolate)
             whole = self._interpolated(self.gpu.profile("whole"), "server", bound, busy=busy, extrapolate=extrapolate)
             return whole.scaled(_VIRTUAL.value, _VIRTUAL.error, _VIRTUAL.source)
         return self._interpolated(profile, "server", bound, busy=busy, extrapolate=extrapolate)
+
+    def _check_virtual(self, profile: Profile, *, extrapolate: bool) -> None:
+        if not re.search(r"\d[CQ]$", profile.name):
+            raise CalibrationError(f"{self.model} on {self.gpu.name} - {profile.name} runs no CUDA; take a C or Q type")
+        self._check_memory(profile, extrapolate=extrapolate)
+
+    def _check_memory(self, profile: Profile, *, extrapolate: bool) -> None:
+        if profile.memory_mib < self.memory_mib and not extrapolate:
+            raise CalibrationError(
+                f"{self.model} on {self.gpu.name} - {profile.name} has {profile.memory_mib / 1024:.3g} GiB; the least in which"
+                f" it is known to run is {self.memory_mib / 1024:.3g} GiB; or allow extrapolation (extrapolate=True)"
+            )
 
     def _of(self, scenario: str, bound: float | None) -> list[Point]:
         return [p for p in self.points if p.scenario == scenario and (bound is None or p.latency_ms == bound)]
@@ -104,6 +120,7 @@ class Published:
         found = self._on(profile, points, busy=busy)
         if found is not None:
             return found
+        self._check_memory(profile, extrapolate=extrapolate)
         size = self._size(profile)
         known = {}
         for name in dict.fromkeys(point.profile for point in points):

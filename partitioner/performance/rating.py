@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from partitioner.geometry import Profile
 from partitioner.performance.batches import Batches
-from partitioner.performance.points import Estimate, Rating
+from partitioner.performance.points import CalibrationError, Estimate, Rating, shares
 from partitioner.performance.queueing import BatchServer
 
 _QUEUE_ERROR = 0.05  # of the rate, from the queueing model's p99 (within 5% of simulation up to 85% load)
@@ -61,3 +61,11 @@ def best_server(
     figure = batches.throughput(profile, batch, processes, busy=busy, extrapolate=extrapolate)
     error = (figure.error**2 + _QUEUE_ERROR**2) ** 0.5
     return Rating(rate, p99, batch, processes, error, figure.sources, measured=False)
+
+
+def check_covered(batches: Batches, profile: Profile, *, extrapolate: bool) -> None:
+    """Refuse a profile outside the known range."""
+    if not batches.covers(profile) and not (extrapolate and shares(batches.gpu, profile)):
+        smallest = min(batches.grid)
+        batches.throughput(profile, *smallest, busy=False, extrapolate=False)  # says what is measured
+        raise CalibrationError(f"{batches.model} on {batches.gpu.name} - {profile.name} is outside the known range")
