@@ -44,7 +44,135 @@ class Options:
     ratings: Mapping[Option, Rating] = field(default_factory=dict)
 
 
-@@OPTIONS@@
+def options_of(workload: Workload, supply: Supply, calibration: Calibration) -> Options:
+    """Return what a workload may take.
+
+    Raises
+    ------
+    SpecError
+        The profile is on no GPU of the supply in the modes allowed; the model is not calibrated on any of them, or
+        cannot meet its latency.
+    """
+    if workload.model is not None:
+        return _rated(workload, supply, calibration)
+    if workload.profile is not None:
+        return Options(tuple(_allowed(workload, _named(workload.profile, supply))))
+    return _undominated(_allowed(workload, _large_enough(workload, supply)), supply)
+
+
+def _allowed(workload: Workload, options: list[Option]) -> list[Option]:
+    """Drop options whose mode does not isolate as the workload wants."""
+    return [option for option in options if workload.isolation == "any" or option[1] in HARDWARE_MODES]
+
+
+def _large_enough(workload: Workload, supply: Supply) -> list[Option]:
+    """Return every plain profile that is large enough for a demand by size, on every kind of GPU."""
+    return [
+        (number, mode, profile)
+        for number, kind in enumerate(supply.kinds)
+        for mode in kind.modes
+        for profile in candidates(catalog.gpu(kind.model), mode)
+        if profile.memory_mib >= (workload.memory_gib or 0) * 1024 - _EPSILON
+        and profile.compute_slices >= (workload.compute_slices or 0)
+        and share(profile, catalog.gpu(kind.model), mode) >= (workload.gpu_share or 0) - _EPSILON
+    ]
+
+
+_EPSILON = 1e-9
+
+
+# -- services ----------------------------------------------------------------------------------------------------------
+
+
+def _rated(workload: Workload, supply: Supply, calibration: Calibration) -> Options:
+    """Return the profiles on which a model meets its latency, with what one instance serves there."""
+    assert workload.model is not None
+    possible = _allowed(workload, _named(workload.profile, supply) if workload.profile else _large_enough(workload, supply))
+    model = calibration.model(workload.model)
+    known = [o for o in possible if calibration.knows(model, supply.kinds[o[0]].model, o[2].name)]
+    if not known:
+        there = ", ".join(dict.fromkeys(kind.model for kind in supply.kinds))
+        raise SpecError(
+            f"model {model!r} is calibrated on {', '.join(calibration.gpus(model))}, on no profile that {there} may offer here;"
+            " measure it and give the points as calibration"
+        )
+    ratings: dict[Option, Rating] = {}
+    for option in known:
+        rating = calibration.best(
+            model,
+            supply.kinds[option[0]].model,
+            option[2].name,
+            latency_ms=workload.latency_ms,
+            scenario=workload.scenario,
+            max_batch=workload.max_batch,
+            max_processes=workload.max_processes,
+        )
+        if rating is not None and rating.throughput_rps > 0:
+            ratings[option] = rating
+    if not ratings:
+        _raise_too_slow(workload, model, known, supply, calibration)
+    return _undominated(list(ratings), supply, ratings)
+
+
+def _raise_too_slow(
+    workload: Workload, model: str, known: Sequence[Option], supply: Supply, calibration: Calibration
+) -> None:
+    lowest = min(
+        (calibration.lowest_latency(model, supply.kinds[kind].model, profile.name), profile.name, supply.kinds[kind].model)
+        for kind, _, profile in known
+    )
+    raise SpecError(
+        f"latency_ms is {workload.latency_ms:g}, but the lowest that {model!r} reaches here is {lowest[0]:.3g} ms,"
+        f" on {lowest[1]} of {lowest[2]}"
+    )
+
+
+# -- options that are never better than another ------------------------------------------------------------------------
+
+
+def _undominated(options: list[Option], supply: Supply, ratings: Mapping[Option, Rating] | None = None) -> Options:
+    """Split options into those worth having and those that another one of the same kind of GPU is never worse than."""
+    kept: list[Option] = []
+    replaced: list[tuple[Option, Option | None]] = []
+    for kind in dict.fromkeys(option[0] for option in options):
+        mine = [option for option in options if option[0] == kind]
+        gain = {option: ratings[option].throughput_rps if ratings else 1.0 for option in mine}
+        model = catalog.gpu(supply.kinds[kind].model)
+        better = [
+            [
+                other
+                for other, rival in enumerate(mine)
+                if other != number
+                and _never_worse(model, rival, option, gain)
+                and (other < number or not _never_worse(model, option, rival, gain))
+            ]
+            for number, option in enumerate(mine)
+        ]
+        kept += [option for option, rivals in zip(mine, better, strict=True) if not rivals]
+        for option, rivals in zip(mine, better, strict=True):
+            if rivals:  # being never worse is transitive, so one of the better ones is itself unbeaten
+                best = next(mine[rival] for rival in rivals if not better[rival])
+                replaced.append((option, best if best[1] == option[1] else None))
+    return Options(tuple(kept), tuple(replaced), ratings or {})
+
+
+def _never_worse(model: GpuModel, rival: Option, option: Option, gain: Mapping[Option, float]) -> bool:
+    """Whether `rival` can always be taken in place of `option` and gives as much."""
+    if gain[rival] < gain[option]:
+        return False
+    if rival[1] == option[1]:
+        return dominates(model.geometry(rival[1]), rival[2], option[2])
+    # In another mode it can where the option takes its GPU whole: the GPU changes its mode. Of two that take it whole
+    # and give as much, the GPU itself is the better one.
+    return _fills(model, option) and (not _fills(model, rival) or rival[1] == "whole" or gain[rival] > gain[option])
+
+
+def _fills(model: GpuModel, option: Option) -> bool:
+    return option[2].extent == model.geometry(option[1]).units
+
+
+# -- demands by profile ------------------------------------------------------------------------------------------------
+
 
 def _named(spelling: str, supply: Supply) -> list[Option]:
     """Return where a profile asked for by name is to be had.
@@ -113,58 +241,7 @@ def share(profile: Profile, model: GpuModel, mode: str) -> float:
     return min(1.0, round(profile.memory_mib / 1024) / model.record.memory_gib)
 
 
-def _large_enough(workload: Workload, kind: int, supply: Supply) -> list[Option]:
-    model = catalog.gpu(supply.kinds[kind].model)
-    return [
-        (kind, mode, profile)
-        for mode in supply.kinds[kind].modes
-        for profile in candidates(model, mode)
-        if profile.memory_mib >= (workload.memory_gib or 0) * 1024 - _EPSILON
-        and profile.compute_slices >= (workload.compute_slices or 0)
-        and share(profile, model, mode) >= (workload.gpu_share or 0) - _EPSILON
-    ]
-
-
-_EPSILON = 1e-9
-
-
-def _undominated(options: list[Option], supply: Supply) -> tuple[list[Option], list[_Replaced]]:
-    """Split the options of one kind into those worth having and those that another one is never worse than."""
-    if not options:
-        return [], []
-    model = catalog.gpu(supply.kinds[options[0][0]].model)
-    filling = [o for o in options if _fills(model, o[1], o[2])]
-    out: list[Option] = []
-    if len(filling) < len(options):  # whoever takes a whole GPU may take a part and leave the rest to others
-        out = [o for o in filling if o[1] == "whole"]
-    elif any(o[1] == "whole" for o in filling):  # all take the GPU whole: then the GPU itself is the best of them
-        out = [o for o in filling if o[1] != "whole"]
-    replaced: list[_Replaced] = [(option, None) for option in out]
-    options = [o for o in options if o not in out]
-    better = [
-        [
-            other
-            for other, rival in enumerate(options)
-            if other != number and _beats(model, rival, option) and (other < number or not _beats(model, option, rival))
-        ]
-        for number, option in enumerate(options)
-    ]
-    kept = [option for option, rivals in zip(options, better, strict=True) if not rivals]
-    for option, rivals in zip(options, better, strict=True):
-        if rivals:  # being better is transitive, so one of the better ones is itself unbeaten
-            replaced.append((option, next(options[rival] for rival in rivals if not better[rival])))
-    return kept, replaced
-
-
-def _beats(model: GpuModel, rival: Option, option: Option) -> bool:
-    return rival[1] == option[1] and dominates(model.geometry(rival[1]), rival[2], option[2])
-
-
-def _fills(model: GpuModel, mode: str, profile: Profile) -> bool:
-    return profile.extent == model.geometry(mode).units
-
-
-class _SizeSteps:
+class SizeSteps:
     """Maps a demand by size to a step: demands on one step have the same options, however many sizes are asked for."""
 
     def __init__(self, supply: Supply) -> None:
