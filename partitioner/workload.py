@@ -40,13 +40,23 @@ class Workload:
     compute_slices : at least this many MIG compute slices for each replica (time-sliced vGPUs own none).
     gpu_share : at least this share of a GPU for each replica, of its memory and, where compute is cut, of its
         compute, above 0 and at most 1.
+    model : a model to serve, by its name in the calibration (``bert-99``); profiles, batches, processes and the number of
+        instances are then chosen together, and `profile`, `memory_gib`, `compute_slices`, `gpu_share` only narrow the
+        choice.
+    rate : requests/s to serve in all.
+    latency_ms : what the model may take [ms]; None where `scenario` is ``offline``.
+    scenario : ``server``: 99% of requests with Poisson arrivals within `latency_ms`; ``batch``: one batch within it;
+        ``offline``: throughput alone.
+    max_batch, max_processes : largest batch and most processes on one instance.
+    isolation : ``hardware`` allows MIG and whole GPUs only, ``any`` time-sliced vGPUs too.
     priority : where not everything fits, higher priorities are placed first.
     labels : the user's own marks, carried through.
 
     Raises
     ------
     SpecError
-        A value is out of range, a field unknown, or `profile` given together with another demand, or no demand at all.
+        A value is out of range, a field unknown, fields contradict each other (`profile` and a size without a model,
+        a rate without a model), or nothing is asked for.
 
     Examples
     --------

@@ -16,7 +16,7 @@ from fractions import Fraction
 from partitioner.solver.closed_form import CERTIFICATE as CLOSED_FORM
 from partitioner.solver.closed_form import closed_form
 from partitioner.solver.components import merge, split
-from partitioner.solver.formulation import Formulation, formulate
+from partitioner.solver.formulation import Formulation, formulate, most_gpus
 from partitioner.solver.greedy import greedy
 from partitioner.solver.integer import Answer, duals
 from partitioner.solver.integer import solve as solve_program
@@ -26,6 +26,7 @@ from partitioner.solver.problem import Column, Objective, Problem, Proof, Soluti
 LINEAR_PROGRAM = "configuration LP"
 BRANCH_AND_BOUND = "branch and bound"
 _ENGINE_NAMES = {"GSCIP": "SCIP", "HIGHS": "HiGHS", "CP_SAT": "CP-SAT"}
+_WASTE_GAP = 1e-3  # with services the last tenth of a percent of memory takes longer to prove than all the rest
 _MAX_DENOMINATOR = 5040  # prices of MIG geometries are k/8, k/7, k/4, k/3; of vGPU sizes k/32 and the like
 
 
@@ -126,7 +127,7 @@ def _fewest_extra_of_part(problem: Problem, deadline: float, seed: int) -> tuple
         return (0 if available is None else max(0, direct.gpus_used - available),)
     form = formulate(problem)
     form.program.cost = [0] * len(form.program.cost)
-    total = sum(c.count for c in problem.classes)
+    total = most_gpus(problem)
     extras = {}
     for kind, row in form.kind_rows.items():
         extras[kind] = form.program.variable(total, 1)
@@ -163,10 +164,23 @@ def _fewest_gpus(problem: Problem, deadline: float, seed: int) -> Solution | Non
     bound = max(priced, answer.bound or 0)
     certificate = LINEAR_PROGRAM if priced == bound else f"{BRANCH_AND_BOUND} ({_ENGINE_NAMES[answer.engine]})"
     stages = [Objective("gpus", gpus, bound)]
-    if len(problem.kinds) > 1 or any(len(c.options) > 1 for c in problem.classes):
+    if len(problem.kinds) > 1 or any(len(c.options) > 1 or c.yields for c in problem.classes if c.count):
         answer = _least_waste(problem, form, gpus, answer, deadline, seed)
         stages.append(Objective("waste", answer.objective or 0, answer.bound or 0))
-    return Solution(form.gpus(answer), form.served(answer), counts, tuple(stages), certificate, proof)
+    return Solution(form.gpus(answer), _trimmed(problem, form.served(answer)), counts, tuple(stages), certificate, proof)
+
+
+def _trimmed(problem: Problem, served: dict[tuple[int, int], int]) -> dict[tuple[int, int], int]:
+    """Drop instances that a service can do without; a search cut short may leave some."""
+    for number, c in enumerate(problem.classes):
+        if c.yields and c.count:
+            spare = sum(served.get((number, slot), 0) * c.gain(slot) for slot in c.options) - c.goal
+            for slot in sorted(c.options, key=c.gain):
+                drop = min(served.get((number, slot), 0), spare // c.gain(slot))
+                if drop > 0:
+                    served[number, slot] -= drop
+                    spare -= drop * c.gain(slot)
+    return {pair: count for pair, count in served.items() if count}
 
 
 def _prices(problem: Problem, form: Formulation, deadline: float) -> tuple[Proof | None, int]:
@@ -189,7 +203,7 @@ def _prices(problem: Problem, form: Formulation, deadline: float) -> tuple[Proof
     rents = tuple(
         Fraction(0) if kind.available is None else max(Fraction(0), d - 1) for d, kind in zip(dearest, problem.kinds, strict=True)
     )
-    value = sum((c.count * min(slots[slot] for slot in c.options) for c in problem.classes if c.count), Fraction(0))
+    value = sum((c.goal * min(slots[slot] / c.gain(slot) for slot in c.options) for c in problem.classes if c.count), Fraction(0))
     value -= sum((rent * (kind.available or 0) for rent, kind in zip(rents, problem.kinds, strict=True)), Fraction(0))
     return Proof(tuple(slots), rents), max(0, -(-value.numerator // value.denominator))
 
@@ -203,7 +217,8 @@ def _least_waste(problem: Problem, form: Formulation, gpus: int, incumbent: Answ
         program.cost[z] = _gpu_cost(problem, column)
     for (_, slot), variable in form.pairs.items():
         program.cost[variable] = problem.slots[slot].cost
-    answer = solve_program(program, deadline=deadline, seed=seed)
+    gap = _WASTE_GAP if any(c.yields and c.count for c in problem.classes) else 0.0
+    answer = solve_program(program, deadline=deadline, seed=seed, gap=gap)
     if answer.values is not None:
         return answer
     assert incumbent.values is not None

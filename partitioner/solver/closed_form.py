@@ -27,7 +27,7 @@ def closed_form(problem: Problem) -> Solution | None:
     configuration LP, rounded up); `peel` gives that many configurations.
     """
     wanted = [(number, c) for number, c in enumerate(problem.classes) if c.count]
-    if len(problem.kinds) != 1 or any(len(c.options) != 1 for _, c in wanted):
+    if len(problem.kinds) != 1 or any(len(c.options) != 1 or c.yields for _, c in wanted):
         return None
     demand = [0] * len(problem.slots)
     for _, c in wanted:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from partitioner.solver.integer import Answer, Program
 from partitioner.solver.problem import Problem
 
@@ -18,7 +20,7 @@ class Formulation:
     columns : variable that counts the GPUs of each column, shape ``(n_columns,)``.
     pairs : (class, slot) to the variable that counts the replicas of the class in such slots.
     slot_rows : row of each slot, shape ``(n_slots,)``: no more are taken than the GPUs offer.
-    class_rows : row of each class, shape ``(n_classes,)``: every replica is placed.
+    class_rows : row of each class, shape ``(n_classes,)``: every replica is placed, every service served.
     kind_rows : kind to the row that limits its GPUs, for kinds of which there is a limited number.
     """
 
@@ -40,21 +42,29 @@ class Formulation:
         return {pair: int(answer.values[variable]) for pair, variable in self.pairs.items() if answer.values[variable]}
 
 
+def most_gpus(problem: Problem) -> int:
+    """Return a number of GPUs that always suffices: one for every instance."""
+    return sum(max(c.most(slot) for slot in c.options) for c in problem.classes if c.count and c.options)
+
+
 def formulate(problem: Problem) -> Formulation:
-    """Return the program that places every replica on the fewest GPUs.
+    """Return the program that places every replica and serves every service on the fewest GPUs.
 
     Notes
     -----
     Its size is that of the columns and of the (class, slot) pairs, whatever the numbers of replicas and GPUs.
     """
     program = Program()
-    total = sum(c.count for c in problem.classes)
+    total = most_gpus(problem)
     for column in problem.columns:
         available = problem.kinds[column.kind].available
         program.variable(total if available is None else min(available, total), 1)
     columns = range(len(problem.columns))
     pairs = {
-        (number, slot): program.variable(c.count) for number, c in enumerate(problem.classes) if c.count for slot in c.options
+        (number, slot): program.variable(c.most(slot))
+        for number, c in enumerate(problem.classes)
+        if c.count
+        for slot in c.options
     }
     takers: list[list[tuple[int, int]]] = [[] for _ in problem.slots]
     for variable, column in zip(columns, problem.columns, strict=True):
@@ -65,7 +75,8 @@ def formulate(problem: Problem) -> Formulation:
     for terms in takers:
         program.row(terms, low=0)
     for number, c in enumerate(problem.classes):
-        program.row([(pairs[number, slot], 1) for slot in c.options if c.count], low=c.count, high=c.count)
+        terms = [(pairs[number, slot], c.gain(slot)) for slot in c.options if c.count]
+        program.row(terms, low=c.goal, high=np.inf if c.yields else c.goal)
     kind_rows = {}
     for kind, k in enumerate(problem.kinds):
         if k.available is not None:

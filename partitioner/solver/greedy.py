@@ -10,9 +10,9 @@ from partitioner.solver.problem import Column, Objective, Problem, Solution
 
 @dataclass(slots=True)
 class _Left:
-    """What a greedy placing has left."""
+    """What a greedy placing has left; `goals` in replicas or units of throughput."""
 
-    replicas: list[int]
+    goals: list[int]
     available: list[int | None]
     gpus: dict[int, int] = field(default_factory=dict)
     served: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -20,13 +20,13 @@ class _Left:
 
 def greedy(problem: Problem) -> Solution:
     """Place what a simple rule places: the column that serves the most slots, as often as possible, again and again."""
-    left = _Left([c.count for c in problem.classes], [kind.available for kind in problem.kinds])
+    left = _Left([c.goal for c in problem.classes], [kind.available for kind in problem.kinds])
     while True:
         best: tuple[tuple[int, ...], int, dict[tuple[int, int], int]] | None = None
         for number, column in enumerate(problem.columns):
             if left.available[column.kind] == 0:
                 continue
-            filled = _fill(problem, column, left.replicas)
+            filled = _fill(problem, column, left.goals)
             score = _score(problem, filled)
             if filled and (best is None or score > best[0]):
                 best = (score, number, filled)
@@ -34,23 +34,29 @@ def greedy(problem: Problem) -> Solution:
             break
         _, number, filled = best
         _take(problem, number, filled, left)
-    placed = tuple(c.count - n for c, n in zip(problem.classes, left.replicas, strict=True))
+    placed = tuple(
+        (c.count if n <= 0 else 0) if c.yields else c.count - n for c, n in zip(problem.classes, left.goals, strict=True)
+    )
+    for number, c in enumerate(problem.classes):
+        if c.yields and not placed[number]:  # a service is served as a whole or not at all
+            left.served = {pair: n for pair, n in left.served.items() if pair[0] != number}
     used = sum(left.gpus.values())
     return Solution(tuple(left.gpus.items()), left.served, placed, (Objective("gpus", used, 0),), "none")
 
 
-def _fill(problem: Problem, column: Column, replicas: Sequence[int]) -> dict[tuple[int, int], int]:
+def _fill(problem: Problem, column: Column, goals: Sequence[int]) -> dict[tuple[int, int], int]:
     """Fill the slots of one GPU, classes with high priority and few options first."""
-    order = sorted(range(len(replicas)), key=lambda n: (-problem.classes[n].priority, len(problem.classes[n].options), n))
-    rest = list(replicas)
+    order = sorted(range(len(goals)), key=lambda n: (-problem.classes[n].priority, len(problem.classes[n].options), n))
+    rest = list(goals)
     filled: dict[tuple[int, int], int] = {}
     for slot, offered in column.slots:
         room = offered
         for number in order:
-            if room and rest[number] and slot in problem.classes[number].options:
-                taken = min(room, rest[number])
+            if room and rest[number] > 0 and slot in problem.classes[number].options:
+                gain = problem.classes[number].gain(slot)
+                taken = min(room, -(-rest[number] // gain))
                 filled[number, slot] = filled.get((number, slot), 0) + taken
-                rest[number] -= taken
+                rest[number] -= taken * gain
                 room -= taken
     return filled
 
@@ -67,15 +73,15 @@ def _take(problem: Problem, number: int, filled: Mapping[tuple[int, int], int], 
     """Take a column as often as the same filling repeats."""
     kind = problem.columns[number].kind
     per_class: dict[int, int] = {}
-    for (c, _), count in filled.items():
-        per_class[c] = per_class.get(c, 0) + count
-    times = min(left.replicas[c] // count for c, count in per_class.items())
+    for (c, slot), count in filled.items():
+        per_class[c] = per_class.get(c, 0) + count * problem.classes[c].gain(slot)
+    times = max(1, min(left.goals[c] // gain for c, gain in per_class.items()))  # the last filling may exceed a service's need
     available = left.available[kind]
     if available is not None:
         times = min(times, available)
         left.available[kind] = available - times
     for pair, count in filled.items():
         left.served[pair] = left.served.get(pair, 0) + times * count
-    for c, count in per_class.items():
-        left.replicas[c] -= times * count
+    for c, gain in per_class.items():
+        left.goals[c] -= times * gain
     left.gpus[number] = left.gpus.get(number, 0) + times

@@ -86,8 +86,12 @@ class Answer:
         """Whether the solution is proven best."""
         return self.objective is not None and self.bound is not None and self.bound >= self.objective
 
+    def within(self, gap: float) -> bool:
+        """Whether the solution is proven to be within a relative gap of the best."""
+        return self.objective is not None and self.bound is not None and self.objective - self.bound <= gap * abs(self.objective)
 
-def solve(program: Program, *, deadline: float, seed: int) -> Answer:
+
+def solve(program: Program, *, deadline: float, seed: int, gap: float = 0.0) -> Answer:
     """Solve a program until proven or until the deadline.
 
     Parameters
@@ -95,6 +99,7 @@ def solve(program: Program, *, deadline: float, seed: int) -> Answer:
     program : what to minimise.
     deadline : on the clock of `time.monotonic` [s].
     seed : for the engines; the same seed gives the same answer where the deadline does not cut in.
+    gap : relative distance of objective and bound at which to stop looking; 0 looks for a proof.
     """
     best = Answer(None, None, None, infeasible=False, engine="none")
     for number, engine in enumerate(ENGINES):
@@ -103,8 +108,8 @@ def solve(program: Program, *, deadline: float, seed: int) -> Answer:
             break
         # An engine that has no proof after its share of the time rarely finds one; leave some for the next.
         share = left if number == len(ENGINES) - 1 else left * 0.6
-        best = _better(best, _run(program, engine, share, seed))
-        if best.optimal or best.infeasible:
+        best = _better(best, _run(program, engine, share, seed, gap))
+        if best.optimal or best.infeasible or best.within(gap):
             break
     return best
 
@@ -121,17 +126,19 @@ def _better(a: Answer, b: Answer) -> Answer:
     return Answer(keep.values, keep.objective, bound, infeasible=False, engine=proof.engine if closed else keep.engine)
 
 
-def _run(program: Program, engine: str, time_limit_s: float, seed: int) -> Answer:
+def _run(program: Program, engine: str, time_limit_s: float, seed: int, gap: float) -> Answer:
     from ortools.math_opt.python import mathopt
 
     nothing = Answer(None, None, None, infeasible=False, engine=engine)
     model = _model(program, integer=True)
     parameters = mathopt.SolveParameters(
         time_limit=datetime.timedelta(seconds=max(time_limit_s, 0.001)),
-        relative_gap_tolerance=0.0,
+        relative_gap_tolerance=gap,
         random_seed=seed % 2**31,
         threads=None if engine == "HIGHS" else 1,  # HiGHS takes no thread count here
     )
+    if engine == "GSCIP":  # tighter than the integers' own tolerance, so that rounding breaks no row
+        parameters.gscip.real_params["numerics/feastol"] = 1e-9
     try:
         result = mathopt.solve(model, mathopt.SolverType[engine], params=parameters)
     except Exception as error:  # noqa: BLE001 - engines raise types of their own; the next engine takes over
@@ -149,7 +156,7 @@ def _run(program: Program, engine: str, time_limit_s: float, seed: int) -> Answe
         _log.warning("%s returned values that break a row once rounded; not used", engine)
         return nothing
     objective = int(np.array(program.cost, dtype=np.int64) @ values)
-    if reason == mathopt.TerminationReason.OPTIMAL:  # both gap tolerances are zero or below one unit of cost
+    if reason == mathopt.TerminationReason.OPTIMAL and not gap:  # the other tolerances are below one unit of cost
         bound = objective
     return Answer(values, objective, None if bound is None else min(bound, objective), infeasible=False, engine=engine)
 
@@ -157,6 +164,17 @@ def _run(program: Program, engine: str, time_limit_s: float, seed: int) -> Answe
 def _round_up(bound: float) -> int | None:
     """Round a bound on an integer objective up; engines compute in floating point, so not for a hair's breadth."""
     return int(np.ceil(bound - 1e-6 * max(1.0, abs(bound) * 1e-3))) if np.isfinite(bound) else None
+
+
+def _row_scales(program: Program) -> list[float]:
+    """Return what to multiply each row by, so that its largest coefficient is near 1 where it was large."""
+    largest = [1] * len(program.low)
+    for row, _, coefficient in program.entries:
+        largest[row] = max(largest[row], abs(coefficient))
+    return [1.0 if most <= _LARGE else 1.0 / most for most in largest]
+
+
+_LARGE = 1000
 
 
 def _model(program: Program, *, integer: bool) -> mathopt.Model:
@@ -172,13 +190,14 @@ def _model(program: Program, *, integer: bool) -> mathopt.Model:
     costs = [(i, float(c)) for i, c in enumerate(program.cost) if c]
     proto.objective.linear_coefficients.ids.extend(i for i, _ in costs)
     proto.objective.linear_coefficients.values.extend(c for _, c in costs)
+    scale = _row_scales(program)
     proto.linear_constraints.ids.extend(range(m))
-    proto.linear_constraints.lower_bounds.extend(map(float, program.low))
-    proto.linear_constraints.upper_bounds.extend(map(float, program.high))
+    proto.linear_constraints.lower_bounds.extend(low * by for low, by in zip(program.low, scale, strict=True))
+    proto.linear_constraints.upper_bounds.extend(high * by for high, by in zip(program.high, scale, strict=True))
     entries = sorted(program.entries)
     proto.linear_constraint_matrix.row_ids.extend(row for row, _, _ in entries)
     proto.linear_constraint_matrix.column_ids.extend(variable for _, variable, _ in entries)
-    proto.linear_constraint_matrix.coefficients.extend(float(coefficient) for _, _, coefficient in entries)
+    proto.linear_constraint_matrix.coefficients.extend(coefficient * scale[row] for row, _, coefficient in entries)
     return mathopt.Model.from_model_proto(proto)
 
 

@@ -68,7 +68,7 @@ def _levels_that_fit(problem: Problem, levels: list[int], settled: Mapping[int, 
 
     def fits(number: int) -> bool:
         goal = {**settled, **{level: _wanted(problem, level) for level in levels[:number]}}
-        return solve(_placing(problem, goal).program, deadline=deadline, seed=seed).values is not None
+        return solve(_placing(problem, goal)[0].program, deadline=deadline, seed=seed).values is not None
 
     return _longest(fits, len(levels))
 
@@ -96,9 +96,9 @@ def _longest(holds: Callable[[int], bool], most: int) -> int:
 
 def _most(problem: Problem, levels: list[int], settled: Mapping[int, int], deadline: float, seed: int) -> tuple[int, int] | None:
     """Return the most replicas of some priorities together that fit beside what is settled, and a bound on that."""
-    form = _placing(problem, settled)
-    for (number, _), variable in form.pairs.items():
-        if problem.classes[number].priority in levels:
+    form, units = _placing(problem, settled)
+    for variable, level in units:
+        if level in levels:
             form.program.cost[variable] = -1
     answer = solve(form.program, deadline=deadline, seed=seed)
     if answer.objective is None or answer.bound is None:
@@ -108,25 +108,38 @@ def _most(problem: Problem, levels: list[int], settled: Mapping[int, int], deadl
 
 def _choose(problem: Problem, settled: Mapping[int, int], bound: int, deadline: float, seed: int) -> Choice:
     """Choose which replicas of each priority to place, their numbers being settled, so that GPUs are fewest."""
-    form = _placing(problem, settled)
+    form, _ = _placing(problem, settled)
     for column in form.columns:
         form.program.cost[column] = 1
     answer = solve(form.program, deadline=deadline, seed=seed)
     if answer.values is None:
         return Choice(greedy(problem).placed, bound, 0)
     counts = [0] * len(problem.classes)
-    for (number, _), count in form.served(answer).items():
-        counts[number] += count
+    for (number, slot), count in form.served(answer).items():
+        counts[number] += count * problem.classes[number].gain(slot)
+    for number, c in enumerate(problem.classes):
+        if c.yields:
+            counts[number] = int(counts[number] >= c.need)
     return Choice(tuple(counts), bound, answer.bound or 0)
 
 
-def _placing(problem: Problem, settled: Mapping[int, int]) -> Formulation:
-    """Return the program, without costs, that places a settled number of replicas of each priority and any of others."""
+def _placing(problem: Problem, settled: Mapping[int, int]) -> tuple[Formulation, list[tuple[int, int]]]:
+    """Return the program, without costs, that places a settled number of each priority and any of others.
+
+    Also the variables that count what is placed, each with its priority: replicas, and of a service whether it is served.
+    """
     form = formulate(problem)
-    form.program.cost = [0] * len(form.program.cost)
-    for row in form.class_rows:
-        form.program.low[row] = 0
+    program = form.program
+    units: list[tuple[int, int]] = []
+    for number, c in enumerate(problem.classes):
+        row = form.class_rows[number]
+        program.low[row] = 0
+        if c.yields and c.count:
+            served = program.variable(1)
+            program.entries.append((row, served, -c.need))
+            units.append((served, c.priority))
+    units += [(variable, problem.classes[n].priority) for (n, _), variable in form.pairs.items() if not problem.classes[n].yields]
+    program.cost = [0] * len(program.cost)
     for level, count in settled.items():
-        terms = [(variable, 1) for (number, _), variable in form.pairs.items() if problem.classes[number].priority == level]
-        form.program.row(terms, low=count, high=count)
-    return form
+        program.row([(variable, 1) for variable, priority in units if priority == level], low=count, high=count)
+    return form, units

@@ -58,11 +58,35 @@ class SlotType:
 
 @dataclass(frozen=True, slots=True)
 class DemandClass:
-    """Replicas that may take the same slots; `options` are rows of `Problem.slots`."""
+    """Replicas that may take the same slots, or one service that needs throughput.
+
+    Parameters
+    ----------
+    count : replicas wanted; of a service 1, or 0 where it is not to be served.
+    priority : higher ones are placed first.
+    options : rows of `Problem.slots`.
+    need : throughput that a service needs in all, in units of its own; 0 for replicas.
+    yields : throughput of one instance of a service in each of `options`, in the same units; empty for replicas.
+    """
 
     count: int
     priority: int
     options: tuple[int, ...]
+    need: int = 0
+    yields: tuple[int, ...] = ()
+
+    @property
+    def goal(self) -> int:
+        """What the instances must add up to: replicas, or units of throughput."""
+        return self.need * self.count if self.yields else self.count
+
+    def gain(self, slot: int) -> int:
+        """What one instance in a slot adds to the goal."""
+        return self.yields[self.options.index(slot)] if self.yields else 1
+
+    def most(self, slot: int) -> int:
+        """The most instances that are ever needed in a slot."""
+        return -(-self.goal // self.gain(slot))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +166,8 @@ class Solution:
     Parameters
     ----------
     gpus : (column, number of GPUs) pairs.
-    served : (class, slot) to number of replicas.
-    placed : replicas placed of each class, shape ``(n_classes,)``.
+    served : (class, slot) to number of instances.
+    placed : replicas placed of each class, of a service 1 or 0, shape ``(n_classes,)``.
     objectives : the stages in their order.
     certificate : what proves the bound on the GPUs.
     proof : exact prices behind the certificate, where it rests on prices.
