@@ -79,7 +79,14 @@ class GpuLayout:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One replica and where it runs."""
+    """One replica, or one instance of a service, and where it runs.
+
+    Parameters
+    ----------
+    workload, replica : who it is; a replica that takes several GPUs has one assignment for each.
+    host, gpu, mode, profile, start : where it runs.
+    batch, processes, throughput : of a service: its batch size, processes, and what it serves there [requests/s].
+    """
 
     workload: str
     replica: int
@@ -88,6 +95,9 @@ class Assignment:
     mode: str
     profile: str
     start: int
+    batch: int | None = None
+    processes: int | None = None
+    throughput: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

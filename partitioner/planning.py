@@ -9,7 +9,6 @@ import math
 import os
 import time
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 from typing import Any
 
 import yaml
@@ -21,15 +20,13 @@ from partitioner.catalog.records import GpuRecord
 from partitioner.documents import read
 from partitioner.errors import SpecError, did_you_mean
 from partitioner.fleet import MAX_GPUS, Fleet, read_fleet
-from partitioner.plans import FORMAT, Plan, Price
+from partitioner.layout import gpu_label
+from partitioner.performance import Calibration
+from partitioner.plans import FORMAT, Plan
 from partitioner.plans import schema as plan_schema
-from partitioner.solver import aggregate
-from partitioner.solver.assign import assign
-from partitioner.solver.configurations import shapes
-from partitioner.solver.demand import WHOLE_GPU, Demand, Supply, build, match_modes, supply_of_fleet, supply_of_model
-from partitioner.solver.explain import explain, together
-from partitioner.solver.problem import Solution
-from partitioner.solver.verification import KindKey
+from partitioner.solver.inquiry import Inquiry, answer
+from partitioner.solver.stages import LOCATED, STAGES
+from partitioner.solver.supply import match_modes
 from partitioner.workload import Workload, Workloads, read_workloads
 
 __all__ = ["Plan", "dump", "load", "plan", "plan_mig", "plan_vgpu", "schema"]
@@ -42,6 +39,9 @@ def plan(
     gpu: str | GpuModel | None = None,
     gpus: int | None = None,
     modes: Sequence[str] | None = None,
+    objective: Sequence[str] = ("placed", "gpus", "waste"),
+    host_failures: int = 0,
+    calibration: Calibration | None = None,
     time_limit_s: float = 10.0,
     seed: int = 0,
 ) -> Plan:
@@ -55,12 +55,19 @@ def plan(
     gpus : how many of it there are; None asks how many are needed.
     modes : modes or families of modes that may be used: ``mig``, ``vgpu`` (time-sliced), ``whole``, ``vgpu-equal-8``;
         None means all. Time-sliced vGPUs need a hypervisor; on bare metal give ``("mig", "whole")``.
+    objective : what is best, the most important first: ``placed`` (replicas, by priority), then any of ``gpus`` in use,
+        their ``cost`` per hour or ``power``, ``hosts`` in use, ``waste`` of memory, ``spread`` (the most GPUs in use on
+        one host) and ``headroom`` (room left in the GPUs in use).
+    host_failures : 1 plans for the loss of any one host: its replicas then fit into instances that are cut and free on
+        the other hosts.
+    calibration : what models do on profiles, for workloads with a model; None takes the published measurements that
+        come with this package.
     time_limit_s : when to stop looking for a proof [s]; the best plan so far comes back with its bound.
     seed : for the engines; the same input and seed give the same plan where the time limit does not cut in.
 
     Returns
     -------
-    The plan: the most replicas placed, highest priorities first; then on the fewest GPUs; then with the least waste.
+    The plan: the most replicas placed, highest priorities first; then the best in each stage of `objective`.
 
     Raises
     ------
@@ -79,35 +86,22 @@ def plan(
     demands, not on the number of replicas or GPUs.
     """
     started = time.monotonic()
-    _check_numbers(gpus, time_limit_s, seed)
+    _check_numbers(gpus, time_limit_s, seed, host_failures)
     wanted = _check_modes(modes)
     asked = read_workloads(workloads)
-    supply = _supply(fleet, gpu, gpus, wanted)
-    deadline = started + time_limit_s
-    demand = build(asked, supply)
-    solution = aggregate.solve(demand.problem, deadline=deadline, seed=seed)
-    layout, left = assign(asked, supply, demand, solution)
-    unplaced = explain(asked, supply, demand, solution, left, deadline=deadline, seed=seed)
-    prices, rents = _prices(supply, demand, solution)
-    proven = all(stage.proven for stage in solution.objectives)
-    return Plan(
-        tuple(asked),
-        supply.fleet,
-        None if supply.fleet is not None else supply.kinds[0].model,
-        None if supply.fleet is not None else gpus,
-        supply.modes,
-        "optimal" if proven else "feasible",
-        solution.objectives,
-        solution.certificate,
-        unplaced,
-        (
-            *together(demand, solution, unplaced, deadline=deadline, seed=seed),
-            *_notes(asked, supply, demand, solution),
-        ),
-        layout,
-        prices,
-        rents,
-    ).verify()
+    there = _check_gpus(fleet, gpu, gpus, wanted)
+    hosts = there if isinstance(there, Fleet) else None
+    inquiry = Inquiry(
+        asked,
+        hosts,
+        there if isinstance(there, str) else None,
+        gpus,
+        wanted,
+        _check_objective(objective, hosts),
+        host_failures,
+        _check_calibration(calibration, asked),
+    )
+    return Plan.of(inquiry, answer(inquiry, deadline=started + time_limit_s, seed=seed)).verify()
 
 
 def plan_mig(
@@ -189,7 +183,7 @@ def _plan_modes(
 # -- input -------------------------------------------------------------------------------------------------------------
 
 
-def _check_numbers(gpus: object, time_limit_s: object, seed: object) -> None:
+def _check_numbers(gpus: object, time_limit_s: object, seed: object, host_failures: object) -> None:
     if gpus is not None and (isinstance(gpus, bool) or not isinstance(gpus, int) or not 1 <= gpus <= MAX_GPUS):
         raise SpecError(f"gpus is {gpus!r}, not a number of GPUs from 1 to {MAX_GPUS:,}, or None for as many as needed")
     if (
@@ -201,6 +195,8 @@ def _check_numbers(gpus: object, time_limit_s: object, seed: object) -> None:
         raise SpecError(f"time_limit_s is {time_limit_s!r}, not a number of seconds above 0 and at most 1,000,000")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise SpecError(f"seed is {seed!r}, not a whole number from 0 on")
+    if isinstance(host_failures, bool) or host_failures not in (0, 1):
+        raise SpecError(f"host_failures is {host_failures!r}; 0, or 1 for a plan that survives the loss of any one host")
 
 
 def _check_modes(modes: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -218,108 +214,55 @@ def _check_modes(modes: Sequence[str] | None) -> tuple[str, ...] | None:
     return wanted
 
 
-def _supply(fleet: object, gpu: str | GpuModel | None, gpus: int | None, modes: tuple[str, ...] | None) -> Supply:
+def _check_gpus(fleet: object, gpu: str | GpuModel | None, gpus: int | None, modes: tuple[str, ...] | None) -> Fleet | str:
+    """Return the fleet, or the name of the one GPU model."""
     if fleet is None:
         if gpu is None:
             raise SpecError("no GPUs are given; give a fleet, or a gpu model such as 'A100-80GB'")
-        return supply_of_model(catalog.gpu(gpu), gpus, modes)
+        model = catalog.gpu(gpu)
+        if not match_modes(modes, model):
+            known = ", ".join(model.modes)
+            raise SpecError(f"{model.name} has no mode {' or '.join(map(repr, modes or ()))}; its modes are {known}")
+        return model.name
     if gpu is not None or gpus is not None:
         raise SpecError("fleet and gpu (or gpus) are both given; a fleet says which GPUs there are")
-    there = read_fleet(fleet)
-    supply = supply_of_fleet(there, modes)
-    if not any(match_modes(modes, catalog.gpu(kind.model)) for kind in supply.kinds):
-        models = ", ".join(dict.fromkeys(kind.model for kind in supply.kinds))
-        raise SpecError(f"no GPU of the fleet ({models}) has mode {' or '.join(modes or ())}")
-    return supply
+    return read_fleet(fleet)
 
 
-# -- output ------------------------------------------------------------------------------------------------------------
+def _check_objective(objective: Sequence[str], fleet: Fleet | None) -> tuple[str, ...]:
+    """Return the stages of the objective; GPUs are counted in every plan, last where they are not named."""
+    stages = (objective,) if isinstance(objective, str) else tuple(objective)
+    for stage in stages:
+        if stage not in STAGES:
+            hint = did_you_mean(str(stage), STAGES) or f"stages are {', '.join(STAGES)}"
+            raise SpecError(f"unknown stage {stage!r} of the objective; {hint}")
+    if len(set(stages)) < len(stages) or stages[:1] != ("placed",):
+        raise SpecError(f"objective is {stages!r}; it starts with 'placed' and names each stage once")
+    if fleet is None and (located := [stage for stage in stages if stage in LOCATED]):
+        raise SpecError(f"objective {located[0]!r} counts hosts; give a fleet")
+    _check_figures_known(stages, fleet)
+    return stages if "gpus" in stages else (*stages, "gpus")
 
 
-def _prices(supply: Supply, demand: Demand, solution: Solution) -> tuple[dict[Price, Fraction], dict[KindKey, Fraction]]:
-    """Spell the proof's prices out for every profile, also those that another one stands in for.
-
-    A profile that another is never worse than may be priced like that other one, and one that takes its GPU whole at
-    1 + rent: no configuration becomes dearer than it may be.
-    """
-    if solution.proof is None:
-        return {}, {}
-    keys: list[KindKey] = [(kind.model, kind.fixed) for kind in supply.kinds]
-    prices: dict[Price, Fraction] = {}
-    for slot, price in zip(demand.problem.slots, solution.proof.slots, strict=True):
-        shape = next(s for s in shapes(supply.kinds[slot.kind].model, slot.mode) if s.name == slot.shape)
-        for profile in shape.profiles:
-            prices[keys[slot.kind], slot.mode, profile.name] = price
-    for (kind, mode, name), slots in demand.dropped.items():
-        place = (keys[kind], mode, name)
-        whole_gpu = 1 + solution.proof.rents[kind]
-        floor = max(whole_gpu if slot == WHOLE_GPU else solution.proof.slots[slot] for slot in slots)
-        prices[place] = max(prices.get(place, Fraction(0)), floor)
-    rents = {key: rent for key, rent in zip(keys, solution.proof.rents, strict=True) if rent}
-    return {place: price for place, price in prices.items() if price}, rents
-
-
-def _notes(workloads: Workloads, supply: Supply, demand: Demand, solution: Solution) -> tuple[str, ...]:
-    """Say what a reader would not expect: time slicing, memory below its name, tables that were inferred."""
-    used = {
-        (supply.kinds[demand.problem.slots[slot].kind].model, demand.problem.slots[slot].mode, demand.profiles[c, slot].name)
-        for (c, slot), count in solution.served.items()
-        if count
-    }
-    notes = []
-    sliced = sorted({model for model, mode, _ in used if mode.startswith("vgpu")})
-    if supply.modes is None and sliced and any(catalog.gpu(model).compute_slices for model in sliced):
-        notes.append(
-            f"time-sliced vGPUs on {', '.join(sliced)} need a hypervisor with NVIDIA's vGPU manager;"
-            " for bare metal plan with modes=('mig', 'whole')"
-        )
-    notes += _memory_below_its_name(workloads, supply, demand, solution)
-    for model in sorted({model for model, mode, _ in used if mode == "mig"}):
-        mig = catalog.gpu(model).record.mig
-        inferred = {
-            fact
-            for profile in (mig.profiles if mig else ())
-            if (model, "mig", profile.name) in used
-            for fact in profile.inferred
-            if fact in ("placements", "memory_mib")
-        }
-        if inferred:
-            what = " and ".join({"placements": "starts", "memory_mib": "memory"}[fact] for fact in sorted(inferred, reverse=True))
-            notes.append(
-                f"{model}: {what} of the profiles used are inferred, not read off a driver; check before relying on them"
-            )
-    return tuple(notes)
-
-
-def _memory_below_its_name(workloads: Workloads, supply: Supply, demand: Demand, solution: Solution) -> list[str]:
-    """Explain demands that just miss a profile whose name promises enough: 10 GiB and 1g.10gb with 9.5 GiB usable.
-
-    Only where it matters: replicas took a larger MIG profile, or were left out.
-    """
-    taken: dict[int, list[tuple[int, str, int]]] = {}
-    for (number, slot), count in solution.served.items():
-        if count:
-            where = demand.problem.slots[slot]
-            taken.setdefault(number, []).append((where.kind, where.mode, demand.profiles[number, slot].memory_mib))
-    notes: dict[str, None] = {}
-    seen: set[tuple[float, int]] = set()
-    for workload, number in zip(workloads, demand.class_of.tolist(), strict=True):
-        if workload.memory_gib is None or (workload.memory_gib, number) in seen:
+def _check_figures_known(stages: Sequence[str], fleet: Fleet | None) -> None:
+    """Cost and power are known of every GPU where they are minimised."""
+    for stage, name in (("cost", "cost_per_hour"), ("power", "power_w")):
+        if stage not in stages:
             continue
-        seen.add((workload.memory_gib, number))
-        missing = solution.placed[number] < demand.problem.classes[number].count
-        for kind, k in enumerate(supply.kinds):
-            largest = max((mib for at, mode, mib in taken.get(number, ()) if at == kind and mode == "mig"), default=0)
-            for profile in catalog.gpu(k.model).geometry("mig").profiles if "mig" in k.modes else ():
-                named_gb = int(profile.name.split(".")[1].split("gb")[0])
-                if (
-                    not profile.attributes
-                    and profile.memory_mib < workload.memory_gib * 1024 <= named_gb * 1024
-                    and (missing or largest > profile.memory_mib)
-                ):
-                    usable = f"{profile.memory_mib / 1024:g} GiB of it are usable"
-                    notes[f"{workload.memory_gib:g} GiB do not fit {profile.name} of {k.model}: {usable}"] = None
-    return list(notes)[:5]
+        if fleet is None:
+            raise SpecError(f"objective {stage!r} needs {name} of each GPU; give a fleet")
+        missing = [gpu_label(host, index) for host, index, gpu in fleet if getattr(gpu, name) is None]
+        if missing:
+            more = f" and {len(missing) - 1} more GPUs" if len(missing) > 1 else ""
+            raise SpecError(f"objective {stage!r} needs {name} of each GPU; {missing[0]}{more} have none")
+
+
+def _check_calibration(calibration: object, workloads: Workloads) -> Calibration | None:
+    if calibration is not None and not isinstance(calibration, Calibration):
+        raise SpecError(f"calibration is a {type(calibration).__name__}, not a Calibration; read one with Calibration.from_csv")
+    if calibration is None and any(workload.model is not None for workload in workloads):
+        return Calibration.default()
+    return calibration
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

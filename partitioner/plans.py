@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,7 +18,10 @@ from partitioner.errors import InfeasibleError, PartitionerError, SpecError, Ver
 from partitioner.fleet import Fleet
 from partitioner.layout import Assignment, Layout
 from partitioner.metrics import Metrics, measure
+from partitioner.performance import Calibration, Rating
 from partitioner.solver.explain import Unplaced
+from partitioner.solver.inquiry import Answer, Inquiry, RatingKey
+from partitioner.solver.placing import Failover
 from partitioner.solver.problem import Objective
 from partitioner.solver.verification import KindKey, verify
 from partitioner.workload import Workload
@@ -53,6 +56,12 @@ class Plan:
     notes : what a reader should know beside the figures.
     layout : placements and occupants.
     prices, rents : exact prices behind the bound: (kind of GPU, mode, profile) to price, kind of GPU to rent.
+    objective : names of the stages, in order.
+    host_failures : hosts whose loss the layout survives.
+    ratings : what the calibration says of each profile that a service could take: (workload, GPU model, mode, profile)
+        to throughput, latency, batch and processes.
+    failover : where each replica goes when its host fails, where the layout survives that.
+    calibration : the table that services were planned with; not saved with the plan.
     """
 
     workloads: tuple[Workload, ...]
@@ -68,6 +77,35 @@ class Plan:
     layout: Layout
     prices: Mapping[Price, Fraction] = field(default_factory=dict)
     rents: Mapping[KindKey, Fraction] = field(default_factory=dict)
+    objective: tuple[str, ...] = ("placed", "gpus", "waste")
+    host_failures: int = 0
+    ratings: Mapping[RatingKey, Rating] = field(default_factory=dict)
+    failover: tuple[Failover, ...] = ()
+    calibration: Calibration | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, inquiry: Inquiry, answer: Answer) -> Plan:
+        """Return the plan that an answer makes; not checked yet, `verify` does."""
+        return cls(
+            tuple(inquiry.workloads),
+            inquiry.fleet,
+            inquiry.gpu,
+            inquiry.gpus,
+            inquiry.modes,
+            answer.status,
+            answer.objectives,
+            answer.certificate,
+            answer.unplaced,
+            answer.notes,
+            answer.layout,
+            answer.prices,
+            answer.rents,
+            inquiry.objective,
+            inquiry.host_failures,
+            answer.ratings,
+            answer.failover,
+            inquiry.calibration,
+        )
 
     # -- figures ---------------------------------------------------------------------------------------------------
 
@@ -108,8 +146,25 @@ class Plan:
         return f"{report.counted(self.placed, 'replica')} on {gpus}, {proof}" + (f"; {left:,} left out" if left else "")
 
     def assignments(self) -> Iterator[Assignment]:
-        """Iterate over every replica placed and where it runs."""
-        return self.layout.assignments()
+        """Iterate over every replica placed and where it runs; services with batch, processes and throughput."""
+        for assignment in self.layout.assignments():
+            if not self.ratings:
+                yield assignment
+                continue
+            model = self._model_of(assignment.host, assignment.gpu)
+            rating = self.ratings.get((assignment.workload, model, assignment.mode, assignment.profile))
+            yield (
+                assignment
+                if rating is None
+                else replace(assignment, batch=rating.batch, processes=rating.processes, throughput=rating.throughput_rps)
+            )
+
+    def _model_of(self, host: str | None, gpu: int) -> str:
+        return self.gpu if self.gpu is not None else self._models[host, gpu]
+
+    @cached_property
+    def _models(self) -> dict[tuple[str | None, int], str]:
+        return {(host, index): gpu.model for host, index, gpu in self.fleet or ()}
 
     def to_frame(self) -> pd.DataFrame:
         """Return the assignments as a pandas frame, one row for each replica placed.
@@ -124,6 +179,7 @@ class Plan:
         except ImportError as error:
             raise PartitionerError("to_frame needs pandas; install gpu-partitioner[notebook]") from error
         columns = ["workload", "replica", "host", "gpu", "mode", "profile", "start"]
+        columns += ["batch", "processes", "throughput"] if self.ratings else []
         rows = ([getattr(a, column) for column in columns] for a in self.assignments())
         return pd.DataFrame(rows, columns=columns)
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from partitioner.errors import SpecError
-from partitioner.fleet import MAX_GPUS, Fleet, Gpu, Host, read_fleet
+from partitioner.fleet import MAX_GPUS, Fleet, Gpu, Host, NumaNode, read_fleet
+from partitioner.topology import Topology
 
 FLEET = Fleet(hosts=(Host("esx-01", (Gpu("A100-80GB"), Gpu("A100-80GB"))), Host("esx-02", (Gpu("T4", "vgpu-equal-4"),))))
 
@@ -54,6 +55,12 @@ def test_equal_hosts():
         (f"host-{host}", index, "A100-80GB", "mig") for host in range(2) for index in range(3)
     ]
     assert [host.name for host in Fleet.of("T4", hosts=["a", "b"]).hosts] == ["a", "b"]
+
+
+def test_equal_hosts_with_limits_and_costs():
+    fleet = Fleet.of("T4", hosts=2, gpus_per_host=2, vcpus=64, ram_gib=512, max_vms=10, cost_per_hour=0.35, power_w=70)
+    gpu = Gpu("T4", cost_per_hour=0.35, power_w=70)
+    assert fleet.hosts[1] == Host("host-1", (gpu, gpu), vcpus=64, ram_gib=512, max_vms=10)
 
 
 GPUS = st.lists(st.sampled_from(["T4", "A40", "A30-24GB"]), min_size=1, max_size=4)
@@ -103,6 +110,167 @@ def test_equal_hosts_with_wrong_numbers_are_refused(arguments, message):
 def test_a_wrong_gpu_is_refused(model, mode, message):
     with pytest.raises(SpecError, match=re.escape(message)):
         Gpu(model, mode)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"cost_per_hour": -1}, "cost_per_hour: input should be greater than or equal to 0, not -1"),
+        ({"cost_per_hour": float("inf")}, "cost_per_hour: input should be a finite number, not inf"),
+        ({"cost_per_hour": float("nan")}, "cost_per_hour: input should be a finite number, not nan"),
+        ({"cost_per_hour": True}, "cost_per_hour: a number is wanted, not True"),
+        ({"power_w": 0}, "power_w: input should be greater than 0, not 0"),
+        ({"power_w": float("inf")}, "power_w: input should be a finite number, not inf"),
+        ({"instances": 3}, "instances: input should be a valid tuple, not 3"),
+        ({"instances": "3g.40gb"}, "instances: '3g.40gb' is not profile@start; write e.g. '3g.40gb@4'"),
+        ({"instances": "@4"}, "instances: '@4' is not profile@start"),
+        ({"instances": "3g.40gb@-1"}, "instances: '3g.40gb@-1' is not profile@start"),
+        ({"instances": "3g.40gb@" + "9" * 5000}, "is not profile@start"),
+        ({"instances": "5g.40gb@0"}, "instances: A100-80GB: unknown profile '5g.40gb'; did you mean '4g.40gb'"),
+        ({"instances": "3g.40gb@2"}, "A100-80GB in mode mig: profile '3g.40gb' cannot start at 2; legal starts are 0, 4"),
+        ({"instances": ["4g@0", "1g@3"]}, "A100-80GB in mode mig: profile '1g.10gb' at start 3 overlaps another placement"),
+        ({"instances": ["whole@0", "1g@0"]}, "no mode of A100-80GB has all of them: 'whole' in whole; '1g' in mig"),
+        ({"instances": "1g@0", "mode": "whole"}, "A100-80GB has '1g' in mode mig, not in mode 'whole'"),
+        ({"instances": "A100D-8C@0"}, "legal in each of the modes vgpu-equal-8 and vgpu-mixed of A100-80GB; give mode"),
+        ({"instance": "1g@0"}, "unknown field 'instance'; did you mean 'instances'"),
+    ],
+)
+def test_wrong_fields_of_a_gpu_are_refused(fields, message):
+    with pytest.raises(SpecError, match=re.escape(message)):
+        Gpu("A100-80GB", **fields)
+    with pytest.raises(SpecError, match=re.escape(message)) as caught:
+        read_fleet({"hosts": {"a": ["T4", {"model": "A100-80GB", **fields}]}})
+    assert str(caught.value).startswith("hosts.a[1]")
+
+
+def test_existing_instances_have_the_catalogues_names_and_say_the_mode():
+    gpu = Gpu("A100D", instances=("MIG 3g.40gb@4", "grid_a100d-1-10c@0"))
+    assert gpu == Gpu("A100-80GB", "mig", instances=("1g.10gb@0", "3g.40gb@4"))
+    assert (gpu.mode, gpu.instances) == ("mig", ("1g.10gb@0", "3g.40gb@4"))
+    assert hash(gpu) == hash(Gpu("A100-80GB", "mig", instances=("1g.10gb@0", "3g.40gb@4")))
+    assert Gpu("T4", instances="whole@0").mode == "whole"
+    assert Gpu("T4", instances=("grid_t4-4q@3", "T4-4Q@0")).instances == ("T4-4Q@0", "T4-4Q@3")
+    assert Gpu("L40S", instances=("L40S-4Q@12", "L40S-8Q@0")).mode == "vgpu-mixed"  # two sizes: no equal-size mode has both
+    assert Gpu("A100-80GB", "vgpu-mixed", instances="A100D-8C@0").mode == "vgpu-mixed"
+
+
+# -- hosts -------------------------------------------------------------------------------------------------------------
+
+TOPO = "\t\x1b[4mGPU0\tGPU1\tmlx5_0\tCPU Affinity\tNUMA Affinity\x1b[0m\n"
+TOPO += "GPU0\t X \tSYS\tPIX\t0-31\t0\nGPU1\tSYS\t X \tSYS\t32-63\t1\n"
+LINKS = Topology((("X", "SYS"), ("SYS", "X")), (("mlx5_0", ("PIX", "SYS")),), (0, 1))
+LIMITED = Host(
+    "esx-01",
+    (Gpu("T4"), Gpu("T4")),
+    vcpus=64,
+    ram_gib=512.5,
+    max_vms=12,
+    numa=(NumaNode((0,), 32, 256), NumaNode((1,), ram_gib=256)),
+    links=LINKS,
+)
+
+
+def test_hosts_in_every_form(tmp_path):
+    nodes = [{"gpus": [0], "vcpus": 32, "ram_gib": 256}, {"gpus": [1], "ram_gib": 256}]
+    fields = {"gpus": {"T4": 2}, "vcpus": 64, "ram_gib": 512.5, "max_vms": 12, "numa": nodes, "links": TOPO}
+    assert read_fleet({"hosts": [{"name": "esx-01", **fields}]}).hosts == (LIMITED,)
+    assert read_fleet({"hosts": {"esx-01": fields, "esx-02": "T4"}}).hosts == (LIMITED, Host("esx-02", "T4"))
+    assert read_fleet({"hosts": {"esx-01": {**fields, "links": LINKS}}}).hosts == (LIMITED,)
+    path = tmp_path / "fleet.yaml"
+    block = TOPO.replace("\x1b[4m", "").replace("\x1b[0m", "").replace("\n", "\n      ")
+    path.write_text(
+        "hosts:\n"
+        "  esx-01:\n"
+        "    gpus: {T4: 2}\n"
+        "    vcpus: 64\n"
+        "    ram_gib: 512.5\n"
+        "    max_vms: 12\n"
+        f"    numa: {json.dumps(nodes)}\n"
+        f"    links: |2\n      {block}\n"
+    )
+    assert read_fleet(path).hosts == (LIMITED,)
+
+
+def test_what_is_dumped_is_read_back():
+    busy = Gpu("A100-80GB", cost_per_hour=2.5, power_w=400, instances=("3g.40gb@4",))
+    fleet = Fleet(hosts=(LIMITED, Host("esx-02", (busy, Gpu("T4", "vgpu-equal-4"))), Host("esx-03", "A30-24GB", max_vms=3)))
+    data = TypeAdapter(Fleet).dump_python(fleet, mode="json", exclude_defaults=True)
+    assert read_fleet(json.loads(json.dumps(data))) == fleet
+    assert hash(read_fleet(data)) == hash(fleet)
+    assert data["hosts"][2] == {"name": "esx-03", "gpus": [{"model": "A30-24GB"}], "max_vms": 3}
+    assert data["hosts"][1]["gpus"][0]["instances"] == ["3g.40gb@4"]
+
+
+def test_the_schema_of_links_takes_text_too():
+    host = TypeAdapter(Fleet).json_schema()["$defs"]["Host"]
+    assert {"$ref": "#/$defs/Topology"} in host["properties"]["links"]["anyOf"]
+    assert "string" in [option.get("type") for option in host["properties"]["links"]["anyOf"]]
+
+
+def test_a_million_equal_gpus_are_one_value():
+    fleet = read_fleet({"hosts": {"a": {"model": "A100-80GB", "instances": "3g.40gb@4", "count": MAX_GPUS}}})
+    assert len({id(gpu) for gpu in fleet.hosts[0].gpus}) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"gpus": []}, "gpus: nothing is listed; name at least one"),
+        ({"vcpus": 0}, "vcpus: input should be greater than or equal to 1, not 0"),
+        ({"vcpus": 1.5}, "vcpus: input should be a valid integer"),
+        ({"vcpus": True}, "vcpus: a number is wanted, not True"),
+        ({"ram_gib": 0}, "ram_gib: input should be greater than 0, not 0"),
+        ({"ram_gib": float("inf")}, "ram_gib: input should be a finite number, not inf"),
+        ({"max_vms": 0}, "max_vms: input should be greater than or equal to 1, not 0"),
+        ({"numa": [{"gpus": [0, 2]}]}, "numa[0] names GPU 2, but the host has GPUs 0 to 1"),
+        ({"numa": [{"gpus": [0, 1]}, {"gpus": [1]}]}, "GPU 1 stands in numa[0] and in numa[1]; it belongs to one node"),
+        ({"numa": [{"gpus": [0, 0]}]}, "GPU 0 stands in numa[0] and in numa[0]"),
+        ({"numa": [{"gpus": [1]}, {"gpus": []}]}, "GPU 0 is in no NUMA node; with numa given, each GPU is in exactly one"),
+        ({"numa": [{"gpus": [-1]}]}, "numa[0].gpus[0]: input should be greater than or equal to 0, not -1"),
+        ({"numa": [{"gpus": [0, 1], "vcpus": 0}]}, "numa[0].vcpus: input should be greater than or equal to 1, not 0"),
+        ({"numa": [{"vcpus": 4}]}, "field 'gpus' is missing"),
+        ({"numa": [{"gpus": [0, 1], "ram": 4}]}, "unknown field 'ram'"),
+        ({"links": "none"}, "no header with GPU0 was found; give the whole output of `nvidia-smi topo -m`"),
+        ({"links": 5}, "links: input should be a dictionary or an instance of Topology, not 5"),
+        ({"links": Topology((("X",),))}, "links are of 1 GPUs, but the host has 2; they must be the same"),
+        ({"links": {"gpu_links": [["X", "SYS"], ["PIX", "X"]]}}, "GPU0 to GPU1 is SYS, but GPU1 to GPU0 is PIX"),
+        ({"vcpu": 8}, "unknown field 'vcpu'; did you mean 'vcpus'"),
+    ],
+)
+def test_a_wrong_host_is_refused(fields, message):
+    with pytest.raises(SpecError, match=re.escape(message)):
+        Host(**{"name": "a", "gpus": {"T4": 2}, **fields})
+    for hosts in ([{"name": "a", "gpus": {"T4": 2}, **fields}], {"a": {"gpus": {"T4": 2}, **fields}}):
+        with pytest.raises(SpecError, match=re.escape(message)) as caught:
+            read_fleet({"hosts": hosts})
+        assert str(caught.value).startswith("hosts[0]" if isinstance(hosts, list) else "hosts.a")
+
+
+def test_problems_in_fields_of_hosts_name_their_lines(tmp_path):
+    path = tmp_path / "fleet.yaml"
+    path.write_text(
+        "hosts:\n"
+        "  esx-01:\n"
+        "    vcpus: 0\n"
+        "    gpus:\n"
+        "      T4: 1\n"
+        "      T7: 1\n"
+        "  esx-02:\n"
+        "    vcpus: 8\n"
+        "  esx-03:\n"
+        "    gpus: [T4]\n"
+        "    numa:\n"
+        "    - {gpus: [0],\n"
+        "       vcpus: 0}\n"
+    )
+    with pytest.raises(SpecError) as caught:
+        read_fleet(path)
+    assert [(p.line, p.field) for p in caught.value.problems] == [
+        (6, "hosts.esx-01.gpus.T7"),
+        (3, "hosts.esx-01.vcpus"),
+        (8, "hosts.esx-02.gpus"),
+        (13, "hosts.esx-03.numa[0].vcpus"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """Workloads in every form in which people write them, and every way to get them wrong."""
 
+import gc
 import json
 import re
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from partitioner.workload import FIELDS, MAX_COUNT, Workload, Workloads, read_wo
 
 CHAT = Workload("chat", profile="3g.40gb", count=2)
 EMBED = Workload("embed", memory_gib=8, count=9)
+SEARCH = Workload("search", model="bert-99", rate=2500, latency_ms=130)
 
 
 # -- one workload ------------------------------------------------------------------------------------------------------
@@ -57,6 +61,55 @@ EMBED = Workload("embed", memory_gib=8, count=9)
         ({"profile": "4g", "priority": 10**12}, "priority: input should be less than or equal to 1000000000"),
         ({"profile": "4g", "priority": True}, "priority: a number is wanted, not True"),
         ({"profile": "4g", "labels": {"a": 1}}, "labels.a: input should be a valid string, not 1"),
+        ({"profile": "4g", "vcpus": 0}, "vcpus: input should be greater than or equal to 1, not 0"),
+        ({"profile": "4g", "ram_gib": 0}, "ram_gib: input should be greater than 0, not 0"),
+        ({"profile": "4g", "ram_gib": float("inf")}, "ram_gib: input should be a finite number, not inf"),
+        ({"profile": "4g", "gpus_per_replica": 0}, "gpus_per_replica: input should be greater than or equal to 1, not 0"),
+        ({"profile": "4g", "gpus_per_replica": True}, "gpus_per_replica: a number is wanted, not True"),
+        (
+            {"profile": "4g", "gpu_link": "NV4"},
+            "gpu_link: input should be 'NVLINK', 'PIX', 'PXB', 'PHB', 'NODE' or 'SYS', not 'NV4'",
+        ),
+        ({"profile": "4g", "rdma": "maybe"}, "rdma: input should be a valid boolean"),
+        ({"profile": "4g", "spread": "rack"}, "spread: input should be 'gpu' or 'host', not 'rack'"),
+        ({"profile": "4g", "apart_on": "rack"}, "apart_on: input should be 'gpu' or 'host', not 'rack'"),
+        ({"profile": "4g", "together_on": None}, "together_on: input should be 'gpu' or 'host', not None"),
+        ({"profile": "4g", "isolation": "soft"}, "isolation: input should be 'any' or 'hardware', not 'soft'"),
+        ({"profile": "4g", "tenant": ""}, "tenant: string should have at least 1 character"),
+        ({"profile": "4g", "apart_from": 5}, "apart_from: input should be a valid tuple, not 5"),
+        ({"profile": "4g", "only_on": [7]}, "only_on[0]: input should be a valid string, not 7"),
+        ({"profile": "4g", "only_on": "a", "never_on": ["b", "a"]}, "only_on 'a' and never_on 'a' exclude each other; drop one"),
+        ({"profile": "4g", "only_on": ["b", "a/gpu1"], "never_on": "a"}, "only_on 'a/gpu1' and never_on 'a' exclude each other"),
+        ({"profile": "4g", "rate": 5}, "rate 5.0 is given without a model; name one, e.g. model='bert-99'"),
+        ({"memory_gib": 8, "latency_ms": 5}, "latency_ms 5.0 is given without a model"),
+        ({"profile": "4g", "scenario": "offline"}, "scenario 'offline' is given without a model"),
+        ({"profile": "4g", "max_batch": 2}, "max_batch 2 is given without a model"),
+        ({"profile": "4g", "max_processes": 2}, "max_processes 2 is given without a model"),
+        ({"rate": 5}, "nothing is asked for; give profile, or memory_gib, compute_slices or gpu_share, or a model and its rate"),
+        ({"model": "m"}, "model 'm' is given without a rate; say how many requests/s it has to serve"),
+        ({"model": "m", "rate": 0, "latency_ms": 5}, "rate: input should be greater than 0, not 0"),
+        ({"model": "m", "rate": -1, "latency_ms": 5}, "rate: input should be greater than 0, not -1"),
+        ({"model": "m", "rate": float("inf"), "latency_ms": 5}, "rate: input should be a finite number, not inf"),
+        ({"model": "m", "rate": float("nan"), "latency_ms": 5}, "rate: input should be a finite number, not nan"),
+        ({"model": "m", "rate": True, "latency_ms": 5}, "rate: a number is wanted, not True"),
+        ({"model": "m", "rate": 5, "latency_ms": 0}, "latency_ms: input should be greater than 0, not 0"),
+        ({"model": "m", "rate": 5, "latency_ms": float("inf")}, "latency_ms: input should be a finite number, not inf"),
+        ({"model": "m", "rate": 5}, "scenario 'server' needs latency_ms; give it, or choose scenario 'offline'"),
+        ({"model": "m", "rate": 5, "scenario": "batch"}, "scenario 'batch' needs latency_ms"),
+        (
+            {"model": "m", "rate": 5, "scenario": "offline", "latency_ms": 9},
+            "latency_ms 9 is given, but scenario 'offline' has none",
+        ),
+        (
+            {"model": "m", "rate": 5, "scenario": "stream"},
+            "scenario: input should be 'server', 'offline' or 'batch', not 'stream'",
+        ),
+        (
+            {"model": "m", "rate": 5, "latency_ms": 9, "max_batch": 0},
+            "max_batch: input should be greater than or equal to 1, not 0",
+        ),
+        ({"model": "m", "rate": 5, "latency_ms": 9, "count": 2}, "count is 2 with a model; the planner chooses the number"),
+        ({"model": "m", "rate": 5, "latency_ms": 9, "gpus_per_replica": 2}, "gpus_per_replica is 2 with a model"),
         ({"profile": "4g", "memory_gb": 8}, "unknown field 'memory_gb'; did you mean 'memory_gib'"),
         ({"profile": "4g", "cuont": 8}, "unknown field 'cuont'; did you mean 'count'"),
     ],
@@ -105,6 +158,14 @@ def test_workloads_are_values():
         (EMBED, "8 GiB"),
         (Workload("x", memory_gib=7.5, compute_slices=2), "7.5 GiB, 2 compute slices"),
         (Workload("x", compute_slices=1, gpu_share=0.25), "1 compute slice, 0.25 of a GPU"),
+        (Workload("x", profile="whole", gpus_per_replica=4), "4 x whole"),
+        (Workload("x", memory_gib=40, gpus_per_replica=2), "2 x 40 GiB"),
+        (Workload("x", memory_gib=40, compute_slices=3, gpus_per_replica=2), "2 x (40 GiB, 3 compute slices)"),
+        (SEARCH, "bert-99 at 2500/s within 130 ms"),
+        (Workload("x", model="bert-99", rate=0.5, latency_ms=7.5, profile="1g"), "bert-99 at 0.5/s within 7.5 ms, 1g"),
+        (Workload("x", model="bert-99", rate=12_500_000, scenario="offline", memory_gib=8), "bert-99 at 12500000/s, 8 GiB"),
+        (Workload("x", model="m", rate=1234567.8, latency_ms=1_500_000), "m at 1234568/s within 1500000 ms"),
+        (Workload("x", model="m", rate=9, latency_ms=50, scenario="batch"), "m at 9/s with batches within 50 ms"),
     ],
 )
 def test_the_demand_in_words(workload, demand):
@@ -117,6 +178,58 @@ def test_workloads_survive_json(workload):
     data = json.loads(adapter.dump_json(workload))
     assert adapter.validate_python(data) == workload
     assert list(read_workloads([data])) == [workload]
+
+
+RICH = st.fixed_dictionaries(
+    {"name": strategies.names, "profile": st.sampled_from(("3g.40gb", "whole", "T4-4Q"))},
+    optional={
+        "count": st.integers(1, 9),
+        "labels": st.dictionaries(strategies.names, strategies.names, max_size=2),
+        "spread": st.sampled_from((None, "gpu", "host")),
+        "apart_from": st.lists(strategies.names, max_size=2),
+        "apart_on": st.sampled_from(("gpu", "host")),
+        "together_with": st.lists(strategies.names, max_size=2),
+        "together_on": st.sampled_from(("gpu", "host")),
+        "tenant": st.none() | strategies.names,
+        "isolation": st.sampled_from(("any", "hardware")),
+        "gpus_per_replica": st.integers(1, 8),
+        "gpu_link": st.none() | st.sampled_from(("NVLINK", "PIX", "SYS")),
+        "rdma": st.booleans(),
+        "vcpus": st.none() | st.integers(1, 256),
+        "ram_gib": st.none() | st.floats(0.5, 4096),
+        "only_on": st.lists(strategies.names, max_size=2),
+        "never_on": st.lists(strategies.names.map("x{}".format), max_size=2),
+    },
+)
+SERVICES = st.fixed_dictionaries(
+    {"name": strategies.names, "model": strategies.names, "rate": st.floats(0.1, 1e6)},
+    optional={"max_batch": st.integers(1, 64), "max_processes": st.integers(1, 8), "memory_gib": st.floats(1, 80)},
+)
+LATENCIES = st.sampled_from(({"scenario": "offline"}, {"latency_ms": 9.5}, {"scenario": "batch", "latency_ms": 1.0}))
+
+
+@given(RICH | st.builds(lambda service, latency: service | latency, SERVICES, LATENCIES))
+def test_every_field_survives_json(fields):
+    adapter, workload = TypeAdapter(Workload), Workload(**fields)
+    data = adapter.dump_python(workload, mode="json", exclude_defaults=True)
+    assert adapter.validate_python(json.loads(json.dumps(data))) == workload
+    assert hash(adapter.validate_python(data)) == hash(workload)
+    assert data.keys() <= fields.keys()
+
+
+def test_one_name_alone_is_a_list_of_one(tmp_path):
+    path = tmp_path / "w.yaml"
+    path.write_text("a: {profile: 1g, apart_from: b, together_with: c, only_on: esx-01/gpu2, never_on: esx-02}\nb: 1g\nc: 1g\n")
+    a = read_workloads(path)[0]
+    assert (a.apart_from, a.together_with, a.only_on, a.never_on) == (("b",), ("c",), ("esx-01/gpu2",), ("esx-02",))
+    assert Workload("a", profile="1g", apart_from=["b", "c"]).apart_from == ("b", "c")
+    offered = TypeAdapter(Workload).json_schema()["properties"]["apart_from"]["anyOf"]
+    assert [option["type"] for option in offered] == ["string", "array"]
+
+
+def test_a_gpu_may_be_pinned_on_a_host_of_which_another_is_excluded():
+    fields = {"only_on": ["esx-01", "esx-02/gpu1"], "never_on": ["esx-01/gpu0", "esx-02/gpu0", "esx"]}
+    assert Workload("a", profile="1g", **fields).never_on[0] == "esx-01/gpu0"
 
 
 # -- many workloads, in every form -------------------------------------------------------------------------------------
@@ -199,6 +312,17 @@ def test_the_key_of_a_mapping_is_the_name():
 def test_missing_values_of_frames_are_defaults():
     frame = pd.DataFrame({"name": ["a", "b"], "profile": ["4g", "2g"], "count": [3, None], "priority": [None, 2]})
     assert [(w.count, w.priority) for w in read_workloads(frame)] == [(3, 0), (1, 2)]
+
+
+def test_whole_numbers_beside_missing_values_of_frames_are_integers():
+    whole = {"gpus_per_replica": [None, 4], "vcpus": [8, None]}
+    first, second = read_workloads(pd.DataFrame({"name": ["a", "b"], "profile": ["4g", "whole"], **whole}))
+    assert (first.vcpus, first.gpus_per_replica, second.gpus_per_replica, second.vcpus) == (8, 1, 4, None)
+    most = {"max_batch": [None, 16], "max_processes": [2, None], "rdma": [None, True], "apart_from": ["b", None]}
+    served = {"name": ["a", "b"], "model": "bert-99", "rate": 5, "latency_ms": [9, 9.5], **most}
+    first, second = read_workloads(pd.DataFrame(served))
+    assert (first.max_processes, second.max_batch, second.rdma, first.apart_from) == (2, 16, True, ("b",))
+    assert type(second.max_batch) is int
 
 
 @pytest.mark.parametrize(
@@ -319,6 +443,168 @@ def test_later_complaints_know_where_a_workload_stands(tmp_path):
     assert str(workloads.problem(0, "does not fit")) == f"{path}:1: chat: does not fit"
     assert str(Workloads([CHAT]).problem(0, "does not fit", "count")) == "Workload 'chat'.count: does not fit"
     assert (len(workloads), [w.name for w in workloads], CHAT in Workloads([CHAT])) == (2, ["chat", "embed"], True)
+
+
+def test_a_replica_on_several_gpus_counts_for_each():
+    most = {"name": "a", "profile": "whole", "count": MAX_COUNT // 4}
+    assert len(read_workloads([{**most, "gpus_per_replica": 4}])) == 1
+    with pytest.raises(SpecError, match="12,500,000 replicas in all; at most 10,000,000"):
+        read_workloads([{**most, "gpus_per_replica": 5}])
+
+
+def test_the_garbage_collector_works_again_after_many_workloads():
+    records = [{"name": f"w{i}", "profile": "1g"} for i in range(20_000)]
+    assert len(read_workloads(records)) == 20_000
+    assert gc.isenabled()
+    with pytest.raises(SpecError):
+        read_workloads([*records, {}])
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        read_workloads(records)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+# -- affinity ----------------------------------------------------------------------------------------------------------
+
+
+def three(**fields):
+    """Return workloads a, b and c; a field is named e.g. ``b_tenant``."""
+    record = {name: {"name": name, "profile": "1g"} for name in "abc"}
+    for key, value in fields.items():
+        record[key[0]][key[2:]] = value
+    return list(record.values())
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"a_apart_from": "a"}, "Workload 'a'.apart_from: apart_from names 'a' itself; for its own replicas use spread"),
+        ({"a_together_with": ["b", "a"]}, "together_with names 'a' itself; for its own replicas use spread"),
+        ({"b_apart_from": "d"}, "apart_from of 'b': no workload 'd'; known: a, b, c"),
+        ({"c_name": "chat", "b_together_with": "caht"}, "together_with of 'b': no workload 'caht'; did you mean 'chat'?"),
+        (
+            {"a_together_with": "b", "a_apart_from": "b"},
+            "'a' must share a GPU with 'b' (together_with), but 'a' must not share a GPU with 'b' (apart_from); drop one",
+        ),
+        (
+            {"a_together_with": "b", "b_apart_from": "a", "b_apart_on": "host"},
+            "'a' must share a GPU with 'b' (together_with), but 'b' must not share a host with 'a' (apart_from)",
+        ),
+        (
+            {"a_together_with": "b", "a_together_on": "host", "a_apart_from": "b", "a_apart_on": "host"},
+            "'a' must share a host with 'b' (together_with), but 'a' must not share a host with 'b' (apart_from)",
+        ),
+        (
+            {"a_together_with": ["b", "c"], "c_apart_from": "b"},
+            "'a' must share a GPU with 'b', 'c' (together_with), but 'c' must not share a GPU with 'b' (apart_from)",
+        ),
+        (
+            {"a_together_with": "b", "a_tenant": "x", "b_tenant": "y"},
+            "but 'a' belongs to tenant 'x' and 'b' to 'y', and tenants never share a GPU; use together_on='host'",
+        ),
+        (
+            {"a_together_with": ["b", "c"], "b_tenant": "x", "c_tenant": "y"},
+            "but 'b' belongs to tenant 'x' and 'c' to 'y', and tenants never share a GPU",
+        ),
+        ({"a_together_with": "b", "b_profile": "whole"}, "but 'b' takes a whole GPU for itself; use together_on='host'"),
+        ({"a_together_with": "b", "a_profile": "Whole"}, "but 'a' takes a whole GPU for itself; use together_on='host'"),
+    ],
+)
+def test_contradictory_affinity_is_one_error(fields, message):
+    with pytest.raises(SpecError, match=re.escape(message)) as caught:
+        read_workloads(three(**fields))
+    assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"a_together_with": "b", "a_together_on": "host", "a_apart_from": "b"},
+        {"a_together_with": "b", "a_together_on": "host", "a_profile": "whole", "b_tenant": "x", "a_tenant": "y"},
+        {"a_together_with": "b", "b_together_with": "a", "a_tenant": "x", "b_tenant": "x"},
+        {"a_together_with": "b", "a_tenant": "x"},
+        {"a_apart_from": ["b", "c"], "b_apart_from": "a", "a_spread": "host"},
+        {"a_gpus_per_replica": 2, "a_spread": "gpu", "a_gpu_link": "NVLINK"},
+    ],
+)
+def test_affinity_that_can_be_met_is_accepted(fields):
+    assert len(read_workloads(three(**fields))) == 3
+
+
+def test_mutual_contradictions_are_told_once():
+    with pytest.raises(SpecError) as caught:
+        read_workloads(three(a_together_with="b", b_together_with="a", a_apart_from="b", b_apart_from="a"))
+    assert len(caught.value.problems) == 1
+
+
+def test_contradictory_affinity_in_a_file_names_its_line(tmp_path):
+    path = tmp_path / "w.yaml"
+    path.write_text("a:\n  profile: 1g\n  apart_from: b\n  together_with: b\nb: 1g\n")
+    with pytest.raises(SpecError, match=r"w\.yaml:4: a\.together_with: 'a' must share a GPU with 'b'"):
+        read_workloads(path)
+    path.write_text("a:\n  profile: 1g\n  apart_from: [d, e]\nb: 1g\n")
+    with pytest.raises(SpecError) as caught:
+        read_workloads(path)
+    assert [(p.line, p.field) for p in caught.value.problems] == [(3, "a.apart_from")] * 2
+
+
+def meets(workloads, places):
+    """Whether one replica of each workload, at (host, GPU), keeps every rule."""
+    at = {workload.name: place for workload, place in zip(workloads, places, strict=True)}
+
+    def share(one, other, level):
+        return at[one][: 1 if level == "host" else 2] == at[other][: 1 if level == "host" else 2]
+
+    return all(
+        all(share(w.name, other, w.together_on) for other in w.together_with)
+        and not any(share(w.name, other, w.apart_on) for other in w.apart_from)
+        and all(
+            v is w or not share(w.name, v.name, "gpu") or (None in (w.tenant, v.tenant) or w.tenant == v.tenant)
+            for v in workloads
+        )
+        and (w.profile != "whole" or not any(v is not w and share(w.name, v.name, "gpu") for v in workloads))
+        for w in workloads
+    )
+
+
+@st.composite
+def affinities(draw: st.DrawFn) -> list[Workload]:
+    found = []
+    for name in "abc":
+        others = st.lists(st.sampled_from([other for other in "abc" if other != name]), max_size=2, unique=True)
+        levels = st.sampled_from(("gpu", "host"))
+        fields = {"apart_from": draw(others), "apart_on": draw(levels)}
+        fields |= {"together_with": draw(others), "together_on": draw(levels)}
+        fields |= {
+            "tenant": draw(st.sampled_from((None, None, "x", "y"))),
+            "profile": draw(st.sampled_from(("1g", "1g", "whole"))),
+        }
+        found.append(Workload(name, **fields))
+    return found
+
+
+@given(affinities())
+def test_what_is_refused_can_be_met_nowhere(workloads):
+    try:
+        read_workloads(workloads)
+    except SpecError:
+        places = list(product(range(3), range(3)))
+        assert not any(meets(workloads, chosen) for chosen in product(places, repeat=3))
+
+
+@given(affinities())
+def test_what_two_workloads_ask_is_refused_exactly_when_it_can_be_met_nowhere(workloads):
+    pair = [replace(w, apart_from=set(w.apart_from) - {"c"}, together_with=set(w.together_with) - {"c"}) for w in workloads[:2]]
+    possible = any(meets(pair, chosen) for chosen in product(list(product(range(2), range(2))), repeat=2))
+    try:
+        read_workloads(pair)
+    except SpecError:
+        assert not possible
+    else:
+        assert possible
 
 
 @given(

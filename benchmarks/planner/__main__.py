@@ -14,7 +14,10 @@ from benchmarks.planner.tables import head, seconds, table
 from partitioner.errors import PartitionerError
 
 if TYPE_CHECKING:
+    from benchmarks.planner.fleets import Outcome
     from benchmarks.planner.mixes import Mix
+    from benchmarks.planner.quality import Rival
+    from benchmarks.planner.service_quality import ServiceComparison
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +59,15 @@ def _parser() -> argparse.ArgumentParser:
     add = commands.add_parser("closed-form", help="the planner against the closed form on random demands")
     add.add_argument("--demands", type=_positive, default=10_000, metavar="N", help="how many demands")
     add.set_defaults(run=_closed_form)
+    add = commands.add_parser("services", help="services from a calibration: speed, proof, and GPUs used against peers")
+    add.add_argument(
+        "--sizes", nargs="+", default=["11", "24", "100"], metavar="N", help="services, of which there are 11, 24, 100"
+    )
+    add.add_argument("--scenarios", choices=("batch", "server"), nargs="+", default=["batch", "server"], help="kinds of latency")
+    add.set_defaults(run=_services)
+    add = commands.add_parser("fleets", help="inventories, limits of hosts, replicas that must not meet")
+    add.add_argument("--cases", nargs="+", default=[], metavar="NAME", help="demands, hosts, few-hosts, spread, exclusions (all)")
+    add.set_defaults(run=_fleets)
     for command in commands.choices.values():
         command.add_argument("--seed", type=_seed, default=1, help="of all random numbers (1)")
     return parser
@@ -188,6 +200,102 @@ def _closed_form(options: argparse.Namespace) -> tuple[str, bool]:
     ]
     columns = ["random demands", "planner equals formula", "GPUs", "plans per second", "formulas per second"]
     return table(columns, [row]), result.equal == result.demands
+
+
+def _services(options: argparse.Namespace) -> tuple[str, bool]:
+    from benchmarks.planner.service_peers import SERVICE_PEERS
+    from benchmarks.planner.service_quality import compare_services
+    from benchmarks.planner.services import sizes
+
+    found = [
+        compare_services(size, scenario=scenario, seed=options.seed)
+        for scenario in options.scenarios
+        for size in sizes(options.sizes)
+    ]
+    columns = ["services", "scenario", "GPUs", "bound", "gap", "status", "certificate", "plan", "deadline", "wanted", "holds"]
+    body = table([*columns, "rating alone"], [_service_row(result) for result in found])
+    body += "\n\nGPUs over the bound, on the same input with the same figures:\n\n"
+    columns = ["services", "scenario", "bound", "planner", "over the bound"]
+    columns += [text for name in SERVICE_PEERS for text in (name, "over the bound", "time")]
+    body += table(columns, [_service_rivals(result) for result in found])
+    body += (
+        "\n\nThe plan's time is from the services to the verified plan, once, and includes looking the figures up in a calibration"
+        " that has answered nothing yet, which takes the time of the last column; the peers have them for nothing."
+        " In the server scenario, the smallest profile that keeps a latency, which first fit takes, may do so at few requests/s only."
+    )
+    body += "".join(
+        f"\n\nWRONG: {result.size.services} services, {result.scenario}: "
+        + ", ".join(result.short or ["a peer is below the bound"])
+        for result in found
+        if not result.sound
+    )
+    return body, all(result.holds for result in found)
+
+
+def _service_row(result: ServiceComparison) -> list[object]:
+    return [
+        result.size.services,
+        result.scenario,
+        result.planner.gpus,
+        result.bound,
+        f"{100 * result.gap:.3f}%",
+        result.status,
+        result.certificate,
+        seconds(result.planner.seconds),
+        _deadline(result.size.seconds, kept=result.in_time),
+        _wanted(result.size.gap),
+        "yes" if result.holds else "NO",
+        seconds(result.rating_s),
+    ]
+
+
+def _service_rivals(result: ServiceComparison) -> list[object]:
+    def cells(rival: Rival) -> list[object]:
+        return [rival.gpus, f"{rival.gpus - result.bound:+,} ({100 * (rival.gpus / result.bound - 1):+.2f}%)"]
+
+    row = [result.size.services, result.scenario, result.bound, *cells(result.planner)]
+    for rival in result.peers.values():
+        row += [*cells(rival), seconds(rival.seconds)]
+    return row
+
+
+def _deadline(wanted_s: float, *, kept: bool) -> str:
+    return f"{seconds(wanted_s)}, {'kept' if kept else 'MISSED'}"
+
+
+def _wanted(gap: float) -> str:
+    return f"within {100 * gap:g}%" if gap else "proven"
+
+
+def _fleets(options: argparse.Namespace) -> tuple[str, bool]:
+    from benchmarks.planner.fleets import cases, run
+
+    found = [run(case, seed=options.seed) for case in cases(options.cases, seed=options.seed)]
+    columns = ["case", "workloads", "replicas", "placed", "decided by", "value", "bound", "gap", "status", "certificate"]
+    body = table([*columns, "plan", "deadline", "wanted", "holds"], [_fleet_row(outcome) for outcome in found])
+    body += "\n\nThe plan's time is from the workloads and the fleet, made before, to the verified plan, once."
+    return body, all(outcome.holds for outcome in found)
+
+
+def _fleet_row(outcome: Outcome) -> list[object]:
+    case = outcome.case
+    value, bound = outcome.stages[case.stage]
+    return [
+        case.name,
+        len(case.workloads),
+        case.replicas,
+        outcome.placed,
+        case.stage,
+        value,
+        bound,
+        f"{100 * outcome.gap:.3f}%",
+        outcome.status,
+        outcome.certificate,
+        seconds(outcome.plan_s),
+        _deadline(case.seconds, kept=outcome.in_time),
+        _wanted(case.gap),
+        "yes" if outcome.holds else "NO",
+    ]
 
 
 if __name__ == "__main__":

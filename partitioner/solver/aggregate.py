@@ -10,6 +10,7 @@ Three ways lead to an optimum, in this order:
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -18,24 +19,26 @@ from partitioner.solver.closed_form import closed_form
 from partitioner.solver.components import merge, split
 from partitioner.solver.formulation import Formulation, formulate, most_gpus
 from partitioner.solver.greedy import greedy
-from partitioner.solver.integer import Answer, duals
+from partitioner.solver.integer import Answer, relax
 from partitioner.solver.integer import solve as solve_program
 from partitioner.solver.priorities import most_by_priority
-from partitioner.solver.problem import Column, Objective, Problem, Proof, Solution, slot_cost
+from partitioner.solver.problem import Objective, Problem, Proof, Solution
+from partitioner.solver.stages import MAXIMISED, column_cost, instance_cost
 
 LINEAR_PROGRAM = "configuration LP"
 BRANCH_AND_BOUND = "branch and bound"
-_ENGINE_NAMES = {"GSCIP": "SCIP", "HIGHS": "HiGHS", "CP_SAT": "CP-SAT"}
-_WASTE_GAP = 1e-3  # with services the last tenth of a percent of memory takes longer to prove than all the rest
+ENGINE_NAMES = {"GSCIP": "SCIP", "HIGHS": "HiGHS", "CP_SAT": "CP-SAT"}
 _MAX_DENOMINATOR = 5040  # prices of MIG geometries are k/8, k/7, k/4, k/3; of vGPU sizes k/32 and the like
+_WASTE_GAP = 1e-3  # with services the last stage has no natural end; its bound is reported
 
 
-def solve(problem: Problem, *, deadline: float, seed: int) -> Solution:
-    """Place the most by priority, on the fewest GPUs, with the least waste; lexicographically, each stage with a bound.
+def solve(problem: Problem, *, objective: Sequence[str] = ("placed", "gpus", "waste"), deadline: float, seed: int) -> Solution:
+    """Place the most by priority, then the best in each further stage; lexicographically, each stage with a bound.
 
     Parameters
     ----------
     problem : what is wanted and what there is.
+    objective : stages of `solver.stages`, ``placed`` first.
     deadline : on the clock of `time.monotonic` [s]; then the best known comes back with its bound.
     seed : for the engines.
 
@@ -45,29 +48,66 @@ def solve(problem: Problem, *, deadline: float, seed: int) -> Solution:
     by waste.
     """
     parts = split(problem)
+    stages = tuple(objective[1:])
     if not parts:
-        nothing = Objective("placed", 0, 0), Objective("gpus", 0, 0)
+        nothing = tuple(Objective(name, 0, 0) for name in objective)
         return Solution((), {}, (0,) * len(problem.classes), nothing, CLOSED_FORM)
-    return merge(problem, parts, [_solve_part(part.problem, deadline, seed) for part in parts])
+    return _turned(merge(problem, parts, [_solve_part(part.problem, stages, deadline, seed) for part in parts]))
 
 
-def _solve_part(problem: Problem, deadline: float, seed: int) -> Solution:
-    everything = _fewest_gpus(problem, deadline, seed)
+def _turned(solution: Solution) -> Solution:
+    return replace(solution, objectives=as_asked(solution.objectives))
+
+
+def as_asked(stages: Sequence[Objective]) -> tuple[Objective, ...]:
+    """Turn what was minimised as less than nothing into what is maximised."""
+    return tuple(Objective(stage.name, -stage.value, -stage.bound) if stage.name in MAXIMISED[1:] else stage for stage in stages)
+
+
+def _solve_part(problem: Problem, stages: Sequence[str], deadline: float, seed: int) -> Solution:
+    everything = _best(problem, stages, deadline, seed)
     if everything is not None:
         wanted = sum(c.count for c in problem.classes)
         return _with_placed(_without_idle_gpus(problem, everything), wanted, wanted)
-    choice = most_by_priority(problem, deadline=deadline, seed=seed)
-    some = _fewest_gpus(problem.with_counts(choice.counts), deadline, seed) or greedy(problem)
-    stages = [
-        replace(stage, bound=min(stage.bound, choice.gpus_bound)) if stage.name == "gpus" else stage for stage in some.objectives
-    ]
+    choice = most_by_priority(problem, stages[0], deadline=deadline, seed=seed)
+    some = _best(problem.with_counts(choice.counts), stages, deadline, seed) or _of_greedy(problem, stages)
+    first = some.objectives[0]
+    bounded = (replace(first, bound=min(first.bound, choice.bound)), *some.objectives[1:])
     placed = sum(some.placed)
-    some = _without_idle_gpus(problem, replace(some, objectives=tuple(stages)))
+    some = _without_idle_gpus(problem, replace(some, objectives=bounded))
     return _with_placed(some, placed, max(choice.placed_bound, placed))
 
 
 def _with_placed(solution: Solution, placed: int, bound: int) -> Solution:
     return replace(solution, objectives=(Objective("placed", placed, bound), *solution.objectives))
+
+
+def _of_greedy(problem: Problem, stages: Sequence[str], first_bound: int = 0) -> Solution:
+    """Return what a simple rule places; of the stages after the first nothing is known but that they cost something."""
+    simple = greedy(problem)
+    values = [value_of(problem, simple, name) for name in stages]
+    bounds = [first_bound, *(_least(problem, name) for name in stages[1:])]
+    return replace(simple, objectives=tuple(map(Objective, stages, values, bounds)))
+
+
+def _least(problem: Problem, stage: str) -> int:
+    """Return a bound on a stage that needs no solve."""
+    if stage not in MAXIMISED:
+        return 0
+    most = most_gpus(problem)
+    return most * min((column_cost(problem, stage, column) for column in problem.columns), default=0)
+
+
+def value_of(problem: Problem, solution: Solution, stage: str) -> int:
+    """Return what a solution costs in a stage."""
+    value = sum(count * column_cost(problem, stage, problem.columns[column]) for column, count in solution.gpus)
+    return value + sum(count * instance_cost(problem, stage, slot) for (_, slot), count in solution.served.items())
+
+
+def _valued(problem: Problem, solution: Solution) -> Solution:
+    """Return a solution with the values of its stages as they are; what was dropped from it makes them smaller."""
+    stages = (replace(stage, value=value_of(problem, solution, stage.name)) for stage in solution.objectives)
+    return replace(solution, objectives=tuple(stages))
 
 
 def _without_idle_gpus(problem: Problem, solution: Solution) -> Solution:
@@ -83,24 +123,14 @@ def _without_idle_gpus(problem: Problem, solution: Solution) -> Solution:
     for (_, slot), count in solution.served.items():
         spare[slot] -= count
     kept: list[tuple[int, int]] = []
-    dropped = cost = 0
     for number, count in solution.gpus:
         column = problem.columns[number]
         idle = min(count, *(spare[slot] // n for slot, n in column.slots))
         for slot, n in column.slots:
             spare[slot] -= n * idle
-        dropped += idle
-        cost += idle * _gpu_cost(problem, column)
         if idle < count:
             kept.append((number, count - idle))
-    less = {"gpus": dropped, "waste": cost}
-    stages = tuple(replace(stage, value=stage.value - less.get(stage.name, 0)) for stage in solution.objectives)
-    return replace(solution, gpus=tuple(kept), objectives=stages) if dropped else solution
-
-
-def _gpu_cost(problem: Problem, column: Column) -> int:
-    """Return what a GPU costs when wasting as little as possible; nothing where all are of one kind and so cost the same."""
-    return slot_cost(problem.kinds[column.kind].memory_mib) if len(problem.kinds) > 1 else 0
+    return _valued(problem, replace(solution, gpus=tuple(kept)))
 
 
 def fewest_extra_gpus(problem: Problem, *, deadline: float, seed: int) -> tuple[int, ...] | None:
@@ -140,34 +170,73 @@ def _fewest_extra_of_part(problem: Problem, deadline: float, seed: int) -> tuple
     return tuple(int(answer.values[extras[kind]]) if kind in extras else 0 for kind in range(len(problem.kinds)))
 
 
-def _fewest_gpus(problem: Problem, deadline: float, seed: int) -> Solution | None:
-    """Place every replica on the fewest GPUs with the least waste; None where they do not fit or no way was found."""
+def _best(problem: Problem, stages: Sequence[str], deadline: float, seed: int) -> Solution | None:
+    """Place every replica, best in each stage; None where they do not fit or no way was found."""
     counts = tuple(c.count for c in problem.classes)
     if not any(counts):
-        return Solution((), {}, counts, (Objective("gpus", 0, 0),), CLOSED_FORM)
-    direct = closed_form(problem)
-    if direct is not None:
-        available = problem.kinds[0].available
-        return direct if available is None or direct.gpus_used <= available else None
+        return Solution((), {}, counts, tuple(Objective(name, 0, 0) for name in stages), CLOSED_FORM)
+    if "headroom" not in stages and not problem.kinds[0].kept:
+        direct = closed_form(problem)
+        if direct is not None:
+            available = problem.kinds[0].available
+            fits = available is None or direct.gpus_used <= available
+            return _of_closed_form(problem, direct, stages) if fits else None
+    return _searched(problem, stages, deadline, seed)
+
+
+def _of_closed_form(problem: Problem, direct: Solution, stages: Sequence[str]) -> Solution:
+    """Return the solution with all stages: GPUs of one kind without choice; what they cost is proven with their number."""
+    values = [value_of(problem, direct, name) for name in stages]
+    return replace(direct, objectives=tuple(map(Objective, stages, values, values)))
+
+
+def _searched(problem: Problem, stages: Sequence[str], deadline: float, seed: int) -> Solution | None:
+    counts = tuple(c.count for c in problem.classes)
     form = formulate(problem)
+    form.program.cost = _costs(problem, form, stages[0])
     answer = solve_program(form.program, deadline=deadline, seed=seed)
     if answer.infeasible:
         return None
-    proof, priced = _prices(problem, form, deadline)
+    proof, priced = _prices(problem, form, stages[0], deadline)
     if answer.values is None:
-        simple = greedy(problem)
-        if simple.placed != counts:
-            return None
-        stage = Objective("gpus", simple.gpus_used, priced)
-        return replace(simple, objectives=(stage,), certificate=LINEAR_PROGRAM, proof=proof)
-    gpus = sum(count for _, count in form.gpus(answer))
-    bound = max(priced, answer.bound or 0)
-    certificate = LINEAR_PROGRAM if priced == bound else f"{BRANCH_AND_BOUND} ({_ENGINE_NAMES[answer.engine]})"
-    stages = [Objective("gpus", gpus, bound)]
-    if len(problem.kinds) > 1 or any(len(c.options) > 1 or c.yields for c in problem.classes if c.count):
-        answer = _least_waste(problem, form, gpus, answer, deadline, seed)
-        stages.append(Objective("waste", answer.objective or 0, answer.bound or 0))
-    return Solution(form.gpus(answer), _trimmed(problem, form.served(answer)), counts, tuple(stages), certificate, proof)
+        simple = replace(_of_greedy(problem, stages, priced), certificate=LINEAR_PROGRAM, proof=proof)
+        return simple if simple.placed == counts else None
+    value, bound = answer.objective or 0, _larger(priced, answer.bound, _least(problem, stages[0]))
+    certificate = LINEAR_PROGRAM if priced == bound else f"{BRANCH_AND_BOUND} ({ENGINE_NAMES[answer.engine]})"
+    done = [Objective(stages[0], value, min(bound, value))]
+    for name in stages[1:]:
+        form.program.row([(v, c) for v, c in enumerate(form.program.cost) if c], high=done[-1].value)
+        answer = _next(problem, form, name, answer, deadline, seed)
+        done.append(Objective(name, answer.objective or 0, _larger(answer.bound, _least(problem, name))))
+    solution = Solution(form.gpus(answer), _trimmed(problem, form.served(answer)), counts, tuple(done), certificate, proof)
+    return _valued(problem, solution)
+
+
+def _larger(*bounds: int | None) -> int:
+    return max(bound for bound in bounds if bound is not None)
+
+
+def _costs(problem: Problem, form: Formulation, stage: str) -> list[int]:
+    """Return the cost of every variable in a stage."""
+    cost = [0] * len(form.program.cost)
+    for z, column in zip(form.columns, problem.columns, strict=True):
+        cost[z] = column_cost(problem, stage, column)
+    for (_, slot), variable in form.pairs.items():
+        cost[variable] = instance_cost(problem, stage, slot)
+    return cost
+
+
+def _next(problem: Problem, form: Formulation, stage: str, incumbent: Answer, deadline: float, seed: int) -> Answer:
+    """Among the solutions as good as the incumbent so far, find the best in the next stage."""
+    program = form.program
+    program.cost = _costs(problem, form, stage)
+    gap = _WASTE_GAP if stage == "waste" and any(c.yields and c.count for c in problem.classes) else 0.0
+    answer = solve_program(program, deadline=deadline, seed=seed, gap=gap)
+    if answer.values is not None:
+        return answer
+    assert incumbent.values is not None
+    value = sum(cost * int(x) for cost, x in zip(program.cost, incumbent.values, strict=True))
+    return replace(incumbent, objective=value, bound=answer.bound)
 
 
 def _trimmed(problem: Problem, served: dict[tuple[int, int], int]) -> dict[tuple[int, int], int]:
@@ -183,44 +252,34 @@ def _trimmed(problem: Problem, served: dict[tuple[int, int], int]) -> dict[tuple
     return {pair: count for pair, count in served.items() if count}
 
 
-def _prices(problem: Problem, form: Formulation, deadline: float) -> tuple[Proof | None, int]:
+def _prices(problem: Problem, form: Formulation, stage: str, deadline: float) -> tuple[Proof | None, int]:
     """Return exact prices from the duals of the linear relaxation, and the bound that they prove.
 
     Whatever the floating-point duals are, the exact prices made from them are feasible: prices are scaled or the
     kinds' rents raised until no column costs too much. So the bound is valid without trusting the engine.
     """
-    values = duals(form.program, time_limit_s=max(0.01, deadline - time.monotonic()))
-    if values is None:
+    if stage in MAXIMISED:
+        return None, _least(problem, stage)
+    relaxed = relax(form.program, time_limit_s=max(0.01, deadline - time.monotonic()))
+    if relaxed is None:
         return None, 0
+    values = relaxed[1]
+    weights = [Fraction(0)] * len(problem.kinds)
+    for column in problem.columns:
+        weights[column.kind] = Fraction(column_cost(problem, stage, column))
     slots = [Fraction(max(0.0, float(values[row]))).limit_denominator(_MAX_DENOMINATOR) for row in form.slot_rows]
     dearest = [Fraction(0)] * len(problem.kinds)
     for column in problem.columns:
         dearest[column.kind] = max(dearest[column.kind], sum((n * slots[slot] for slot, n in column.slots), Fraction(0)))
-    scale = max((d for d, kind in zip(dearest, problem.kinds, strict=True) if kind.available is None), default=Fraction(1))
+    unlimited = [number for number, kind in enumerate(problem.kinds) if kind.available is None]
+    scale = max((dearest[kind] / weights[kind] for kind in unlimited if weights[kind]), default=Fraction(1))
     if scale > 1:
         slots = [price / scale for price in slots]
         dearest = [d / scale for d in dearest]
     rents = tuple(
-        Fraction(0) if kind.available is None else max(Fraction(0), d - 1) for d, kind in zip(dearest, problem.kinds, strict=True)
+        Fraction(0) if kind.available is None else max(Fraction(0), d - weight)
+        for d, weight, kind in zip(dearest, weights, problem.kinds, strict=True)
     )
     value = sum((c.goal * min(slots[slot] / c.gain(slot) for slot in c.options) for c in problem.classes if c.count), Fraction(0))
     value -= sum((rent * (kind.available or 0) for rent, kind in zip(rents, problem.kinds, strict=True)), Fraction(0))
     return Proof(tuple(slots), rents), max(0, -(-value.numerator // value.denominator))
-
-
-def _least_waste(problem: Problem, form: Formulation, gpus: int, incumbent: Answer, deadline: float, seed: int) -> Answer:
-    """Among the solutions with `gpus` GPUs find one that takes the least memory: small GPUs, small profiles."""
-    program = form.program
-    program.row([(z, 1) for z in form.columns], high=gpus)
-    program.cost = [0] * len(program.cost)
-    for z, column in zip(form.columns, problem.columns, strict=True):
-        program.cost[z] = _gpu_cost(problem, column)
-    for (_, slot), variable in form.pairs.items():
-        program.cost[variable] = problem.slots[slot].cost
-    gap = _WASTE_GAP if any(c.yields and c.count for c in problem.classes) else 0.0
-    answer = solve_program(program, deadline=deadline, seed=seed, gap=gap)
-    if answer.values is not None:
-        return answer
-    assert incumbent.values is not None
-    value = sum(cost * int(x) for cost, x in zip(program.cost, incumbent.values, strict=True))
-    return replace(incumbent, objective=value, bound=answer.bound)

@@ -6,16 +6,19 @@ the configurations were found.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from partitioner import catalog
-from partitioner.geometry import Configuration
+from partitioner.geometry import Configuration, Placement
 from partitioner.layout import NOBODY, Index, Layout, Pattern
-from partitioner.solver.demand import Demand, Supply
-from partitioner.solver.problem import Problem, Solution
+from partitioner.solver.configurations import free_geometry
+from partitioner.solver.demand import Demand
+from partitioner.solver.problem import Kind, Problem, Solution
+from partitioner.solver.supply import Supply
 from partitioner.workload import Workloads
 
 
@@ -51,11 +54,31 @@ def assign(workloads: Workloads, supply: Supply, demand: Demand, solution: Solut
     for number, _ in solution.gpus:
         for slot, count in demand.problem.columns[number].slots:
             taken[columns == number, slot] = count
-    counts = np.array([workload.count for workload in workloads], dtype=np.int64)
-    streams = _Streams(counts, demand.class_of, solution.placed)
+    streams = _Streams(_counts(workloads, demand, solution), demand.class_of, len(solution.placed))
     runs = _runs(demand, solution, taken, streams)
     layout = _layout(workloads, supply, kind_of, runs)
-    return layout, streams.left_out()
+    return layout, _left_out(workloads, demand, solution, streams)
+
+
+def _counts(workloads: Workloads, demand: Demand, solution: Solution) -> npt.NDArray[np.int64]:
+    """Return how many slots each workload takes at most: its replicas', or all instances of a service."""
+    counts = np.array([workload.count * workload.gpus_per_replica for workload in workloads], dtype=np.int64)
+    instances: dict[int, int] = {}
+    for (number, _), count in solution.served.items():
+        instances[number] = instances.get(number, 0) + count
+    for row, workload in enumerate(workloads):
+        if workload.model is not None:
+            counts[row] = instances.get(int(demand.class_of[row]), 0)
+    return counts
+
+
+def _left_out(workloads: Workloads, demand: Demand, solution: Solution, streams: _Streams) -> Index:
+    """Return how many replicas of each workload are left out; of a service 1 or 0."""
+    left = streams.left_out()
+    for row, workload in enumerate(workloads):
+        if workload.model is not None:
+            left[row] = 1 - solution.placed[int(demand.class_of[row])]
+    return left
 
 
 def _gpus(problem: Problem, solution: Solution) -> tuple[Index, Index]:
@@ -71,12 +94,12 @@ def _gpus(problem: Problem, solution: Solution) -> tuple[Index, Index]:
 class _Streams:
     """Gives out the replicas of each class, workloads in order, replicas in order."""
 
-    def __init__(self, counts: npt.NDArray[np.int64], class_of: npt.NDArray[np.int32], placed: tuple[int, ...]) -> None:
+    def __init__(self, counts: npt.NDArray[np.int64], class_of: npt.NDArray[np.int32], n_classes: int) -> None:
         self._counts = counts
-        self._next = [0] * len(placed)
+        self._next = [0] * n_classes
         order = np.argsort(class_of, kind="stable")
-        bounds = np.searchsorted(class_of[order], np.arange(len(placed) + 1))
-        self._members = [order[bounds[c] : bounds[c + 1]] for c in range(len(placed))]
+        bounds = np.searchsorted(class_of[order], np.arange(n_classes + 1))
+        self._members = [order[bounds[c] : bounds[c + 1]] for c in range(n_classes)]
         self._ends = [np.cumsum(counts[members]) for members in self._members]
 
     def take(self, number: int, count: int) -> tuple[Index, Index]:
@@ -138,7 +161,7 @@ def _layout(workloads: Workloads, supply: Supply, kind_of: Index, runs: list[_Ru
     held[:, -1] = kind_of
     distinct, pattern_of = _distinct_rows(held)
     patterns = [_pattern(supply, row, runs) for row in distinct]
-    positions = _positions(patterns, distinct, runs)
+    positions = _positions(supply, patterns, distinct, runs)
 
     rows, hosts, host_of, index_of = _physical(supply, kind_of)
     table = list(patterns)
@@ -171,23 +194,38 @@ def _distinct_rows(table: Index) -> tuple[Index, Index]:
 
 def _pattern(supply: Supply, row: Index, runs: list[_Run]) -> Pattern:
     """Place a configuration on a GPU."""
-    model = catalog.gpu(supply.kinds[int(row[-1])].model)
+    kind = supply.kinds[int(row[-1])]
     counts = {run.profile: int(count) for run, count in zip(runs, row, strict=False) if count}
     mode = next(run.mode for run, count in zip(runs, row, strict=False) if count)
-    placements = model.geometry(mode).layout_of(Configuration(counts))
-    assert placements is not None, f"{model.name}: {counts} was counted as a configuration"
-    return Pattern(model.name, mode, placements)
+    return pattern_of(kind, mode, counts)
 
 
-def _positions(patterns: list[Pattern], distinct: Index, runs: list[_Run]) -> list[npt.NDArray[np.int64]]:
+def pattern_of(kind: Kind, mode: str, counts: Mapping[str, int]) -> Pattern:
+    """Place a configuration on a GPU of a kind, beside its existing instances."""
+    placements = free_geometry(kind.model, mode, kind.kept).layout_of(Configuration(counts))
+    assert placements is not None, f"{kind.model}: {counts} was counted as a configuration"
+    geometry = catalog.gpu(kind.model).geometry(mode)
+    every = [(placement.profile.name, placement.start) for placement in placements] + list(kind.kept)
+    ordered = sorted((Placement(geometry.profile(name), start) for name, start in every), key=lambda p: p.start)
+    return Pattern(kind.model, mode, tuple(ordered))
+
+
+def idle_pattern(kind: Kind) -> Pattern:
+    """Return the pattern of a GPU that the plan does not use: its existing instances, or nothing."""
+    return pattern_of(kind, kind.fixed or "", {}) if kind.kept else Pattern(kind.model, kind.fixed)
+
+
+def _positions(supply: Supply, patterns: list[Pattern], distinct: Index, runs: list[_Run]) -> list[npt.NDArray[np.int64]]:
     """Return for each run where its instances stand in each pattern, shape ``(n_patterns, most)``."""
+    kept = [set(supply.kinds[int(row[-1])].kept) for row in distinct]
     positions = []
     for number, run in enumerate(runs):
         most = int(distinct[:, number].max(initial=0))
         table = np.zeros((len(patterns), max(1, most)), dtype=np.int64)
         for row, pattern in enumerate(patterns):
             if distinct[row, number]:
-                places = [i for i, placement in enumerate(pattern.placements) if placement.profile.name == run.profile]
+                mine = [(i, (p.profile.name, p.start)) for i, p in enumerate(pattern.placements) if p.profile.name == run.profile]
+                places = [i for i, place in mine if place not in kept[row]]
                 table[row, : len(places)] = places
         positions.append(table)
     return positions
@@ -218,16 +256,14 @@ def _physical(supply: Supply, kind_of: Index) -> tuple[Index, tuple[str | None, 
 def _idle_patterns(supply: Supply, table: list[Pattern]) -> Index | int:
     """Append the patterns of unused GPUs to the table and return the one of every row."""
     if supply.fleet is None:
-        table.append(Pattern(supply.kinds[0].model, None))
+        table.append(idle_pattern(supply.kinds[0]))
         return len(table) - 1
-    numbers: dict[tuple[str, str | None], int] = {}
+    numbers: dict[Pattern, int] = {}
     idle = np.empty(len(supply.fleet), dtype=np.int32)
-    gpus = [gpu for host in supply.fleet.hosts for gpu in host.gpus]
-    for members in supply.rows:
-        gpu = gpus[int(members[0])]
-        key = (gpu.model, gpu.mode)
-        if key not in numbers:
-            numbers[key] = len(table)
-            table.append(Pattern(gpu.model, gpu.mode))
-        idle[members] = numbers[key]
+    for kind, members in zip(supply.kinds, supply.rows, strict=True):
+        pattern = idle_pattern(kind)
+        if pattern not in numbers:
+            numbers[pattern] = len(table)
+            table.append(pattern)
+        idle[members] = numbers[pattern]
     return idle

@@ -9,7 +9,7 @@ Gomory 1961). This module must not know workloads, fleets or solvers of integer 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import gcd
 
@@ -36,14 +36,44 @@ class Shape:
         return self.profiles[0].name
 
 
+Kept = tuple[tuple[str, int], ...]
+"""Existing instances of a GPU that stay, as (profile, start)."""
+
+
 @lru_cache(maxsize=1024)
-def shapes(model: str, mode: str) -> tuple[Shape, ...]:
-    """Return the shapes of a GPU model's geometry, in the geometry's order.
+def free_geometry(model: str, mode: str, kept: Kept = ()) -> Geometry:
+    """Return what a GPU offers beside existing instances: fewer starts, lower maxima and totals; the geometry without any.
+
+    Profiles that no longer fit are not in it.
+    """
+    geometry = catalog.gpu(model).geometry(mode)
+    if not kept:
+        return geometry
+    staying = [(geometry.profile(name), start) for name, start in kept]
+    occupied = {unit for profile, start in staying for unit in range(start, start + profile.extent)}
+    families = {profile.family for profile, _ in staying}
+    profiles = []
+    for profile in geometry.profiles:
+        starts = tuple(s for s in profile.starts if not occupied & set(range(s, s + profile.extent)))
+        left = profile.max_count - sum(name == profile.name for name, _ in kept)
+        if starts and left > 0 and (not geometry.exclusive or profile.family in families):
+            profiles.append(replace(profile, starts=starts, max_count=left))
+    used: dict[str, int] = {}
+    for profile, _ in staying:
+        for resource, amount in profile.uses:
+            used[resource] = used.get(resource, 0) + amount
+    totals = tuple((resource, amount - used.get(resource, 0)) for resource, amount in geometry.totals)
+    return Geometry(geometry.mode, geometry.units, tuple(profiles), totals, geometry.exclusive)
+
+
+@lru_cache(maxsize=1024)
+def shapes(model: str, mode: str, kept: Kept = ()) -> tuple[Shape, ...]:
+    """Return the shapes of what a GPU offers in a mode beside existing instances, in the geometry's order.
 
     Profiles are interchangeable when they have the same starts, extent, uses and family, and neither is limited in
     number beyond what space limits.
     """
-    geometry = catalog.gpu(model).geometry(mode)
+    geometry = free_geometry(model, mode, kept)
     found: dict[object, list[Profile]] = {}
     for profile in geometry.profiles:
         limited = profile.max_count < packed_alone(profile)
@@ -72,14 +102,14 @@ def dominates(geometry: Geometry, small: Profile, large: Profile) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def maximal_configurations(model: str, mode: str, names: tuple[str, ...]) -> tuple[Vector, ...]:
-    """Return the maximal configurations of the named profiles, as counts in the order of `names`.
+def maximal_configurations(model: str, mode: str, names: tuple[str, ...], kept: Kept = ()) -> tuple[Vector, ...]:
+    """Return the maximal configurations of the named profiles beside existing instances, as counts in the order of `names`.
 
     Notes
     -----
     28 for the six profiles without attributes of an 8-slice GPU.
     """
-    geometry = catalog.gpu(model).geometry(mode).subset(names)
+    geometry = free_geometry(model, mode, kept).subset(names)
     if geometry.units > _ENUMERATED_UNITS and not geometry.totals:
         return _maximal_by_dominance(geometry, names)
     found = {tuple(c.get(name, 0) for name in names) for c in geometry.configurations(maximal=True)}

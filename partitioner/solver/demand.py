@@ -6,8 +6,8 @@ This module must not know engines or placements.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from partitioner.geometry import Profile
 from partitioner.performance import Calibration, Rating
 from partitioner.solver.configurations import shapes
 from partitioner.solver.options import Option, Options, SizeSteps, options_of
-from partitioner.solver.problem import PREFERENCES, DemandClass, Problem, SlotType, slot_cost
+from partitioner.solver.problem import PREFERENCES, DemandClass, Needs, Problem, SlotType, slot_cost
 from partitioner.solver.supply import Supply
 from partitioner.workload import Workload, Workloads
 
@@ -58,7 +58,7 @@ def throughput_units(throughputs: Sequence[float]) -> int:
     return int(10 ** max(0, math.ceil(4 - math.log10(min(throughputs)))))
 
 
-def build(workloads: Workloads, supply: Supply, calibration: Calibration) -> Demand:
+def build(workloads: Workloads, supply: Supply, calibration: Calibration | None) -> Demand:
     """Return the aggregate problem of workloads on a supply.
 
     Raises
@@ -67,7 +67,7 @@ def build(workloads: Workloads, supply: Supply, calibration: Calibration) -> Dem
         A profile is on no GPU of the supply in the modes allowed, a model is not calibrated there or cannot meet its
         latency: every such workload, up to 50.
     """
-    builder = _Builder(supply)
+    builder = _Builder(supply, _tenants(workloads), _related(workloads))
     sizes = SizeSteps(supply)
     found: dict[object, Options | str] = {}
     complaints: list[Complaint] = []
@@ -92,6 +92,17 @@ def build(workloads: Workloads, supply: Supply, calibration: Calibration) -> Dem
     return builder.demand(class_of)
 
 
+def _tenants(workloads: Workloads) -> dict[str | None, int]:
+    """Number the tenants from 1; one tenant alone has nobody to be kept from."""
+    names = list(dict.fromkeys(workload.tenant for workload in workloads if workload.tenant is not None))
+    return {name: number for number, name in enumerate(names, 1)} if len(names) > 1 else {}
+
+
+def _related(workloads: Workloads) -> set[str]:
+    """Return the names of workloads that others must or must not be with."""
+    return {name for workload in workloads for name in (*workload.apart_from, *workload.together_with)}
+
+
 def _key(workload: Workload, sizes: SizeSteps) -> object:
     """Return what decides the options of a workload, so that they are found once for all that have the same."""
     if workload.model is not None:
@@ -104,8 +115,13 @@ def _key(workload: Workload, sizes: SizeSteps) -> object:
             workload.profile,
             sizes.step(workload),
             workload.isolation,
+            workload.only_on,
+            workload.never_on,
         )
-    return workload.profile if workload.profile is not None else sizes.step(workload), workload.isolation
+    demand = workload.profile if workload.profile is not None else sizes.step(workload)
+    if workload.isolation == "any" and not workload.only_on and not workload.never_on:
+        return demand
+    return demand, workload.isolation, workload.only_on, workload.never_on
 
 
 def _field(workload: Workload, complaint: str) -> str:
@@ -119,70 +135,119 @@ class _Builder:
     """Numbers slots and classes as workloads name them."""
 
     supply: Supply
+    tenants: dict[str | None, int]
+    related: set[str]
     slots: list[SlotType] = field(default_factory=list)
-    slot_numbers: dict[tuple[int, str, str], int] = field(default_factory=dict)
+    slot_numbers: dict[tuple[int, str, str, int], int] = field(default_factory=dict)
     classes: list[DemandClass] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     by_key: dict[object, int] = field(default_factory=dict)
     by_options: dict[object, int] = field(default_factory=dict)
+    by_name: dict[str, int] = field(default_factory=dict)
+    workloads: dict[int, Workload] = field(default_factory=dict)
     profiles: dict[tuple[int, int], Profile] = field(default_factory=dict)
     dropped: dict[tuple[int, str, str], frozenset[int]] = field(default_factory=dict)
     ratings: dict[tuple[int, Option], Rating] = field(default_factory=dict)
 
     def add(self, index: int, workload: Workload, demand: object, options: Options) -> int:
         """Add a workload and return its class."""
+        related = bool(workload.spread or workload.apart_from or workload.together_with) or workload.name in self.related
         if workload.model is not None:
-            return self._add_service(index, workload, options)
-        key = (demand, workload.priority)
-        number = self.by_key.get(key)
+            number = self._add_service(index, workload, options)
+        elif related:
+            number = self._new_class(DemandClass(0, workload.priority, (), size=workload.gpus_per_replica), workload, options)
+        else:
+            number = self._add_plain(workload, demand, options)
+        if related:
+            self.by_name[workload.name] = number
+            self.workloads[number] = workload
+        self.counts[number] += workload.count
+        return number
+
+    def _add_plain(self, workload: Workload, demand: object, options: Options) -> int:
+        beside = (
+            workload.priority,
+            workload.gpus_per_replica,
+            workload.tenant if self.tenants else None,
+            workload.vcpus,
+            workload.ram_gib,
+            workload.gpu_link,
+            workload.rdma,
+        )
+        number = self.by_key.get((demand, beside))
         if number is None:
-            same = (tuple((kind, mode, profile.name) for kind, mode, profile in options.kept), workload.priority)
+            same = (tuple((kind, mode, profile.name) for kind, mode, profile in options.kept), beside)
             number = self.by_options.get(same)
             if number is None:
-                slots = self._slots(options)
-                number = self._new_class(DemandClass(0, workload.priority, slots), options)
+                plain = DemandClass(0, workload.priority, (), size=workload.gpus_per_replica)
+                number = self._new_class(plain, workload, options)
                 self.by_options[same] = number
-            self.by_key[key] = number
-        self.counts[number] += workload.count
+            self.by_key[demand, beside] = number
         return number
 
     def _add_service(self, index: int, workload: Workload, options: Options) -> int:
         assert workload.rate is not None
-        units = throughput_units([rating.throughput_rps for rating in options.ratings.values()])
-        yields = tuple(math.floor(options.ratings[option].throughput_rps * units) for option in options.kept)
+        ratings = options.ratings
+        self.ratings |= {(index, option): rating for option, rating in ratings.items()}
+        units = throughput_units([rating.throughput_rps for rating in ratings.values()]) if ratings else 1
+        gains = {option: math.floor(rating.throughput_rps * units) for option, rating in ratings.items()}
         need = math.ceil(workload.rate * units)
-        self.ratings |= {(index, option): rating for option, rating in options.ratings.items()}
-        number = self._new_class(DemandClass(0, workload.priority, self._slots(options), need, yields), options)
-        self.counts[number] = 1
-        return number
+        return self._new_class(DemandClass(0, workload.priority, (), need), workload, options, gains)
 
-    def _new_class(self, demand_class: DemandClass, options: Options) -> int:
+    def _new_class(
+        self, plain: DemandClass, workload: Workload, options: Options, gains: Mapping[Option, int] | None = None
+    ) -> int:
         number = len(self.classes)
-        self.classes.append(demand_class)
+        tenant = self.tenants.get(workload.tenant)
+        tenants = range(len(self.tenants) + 1) if tenant is None else (tenant,)
+        taken = [(option, self._slot(option, t)) for t in tenants for option in options.kept]
+        self._drop(options, tenants)
+        needs = Needs(
+            workload.vcpus or 0,
+            math.ceil((workload.ram_gib or 0) * 1024),
+            workload.spread,
+            link=workload.gpu_link,
+            rdma=workload.rdma,
+        )
+        self.classes.append(
+            replace(
+                plain,
+                options=tuple(slot for _, slot in taken),
+                yields=tuple(gains[option] for option, _ in taken) if gains else (),
+                needs=needs,
+            )
+        )
         self.counts.append(0)
-        for slot, (_, _, profile) in zip(demand_class.options, options.kept, strict=True):
-            self.profiles[number, slot] = profile
+        for option, slot in taken:
+            self.profiles[number, slot] = option[2]
         return number
 
-    def _slots(self, options: Options) -> tuple[int, ...]:
-        slots = tuple(self._slot(option) for option in options.kept)
+    def _drop(self, options: Options, tenants: Iterable[int]) -> None:
         for (kind, mode, profile), by in options.replaced:
             place = (kind, mode, profile.name)
-            self.dropped[place] = self.dropped.get(place, frozenset()) | {WHOLE_GPU if by is None else self._slot(by)}
-        return slots
+            stand_ins = {WHOLE_GPU} if by is None else {self._slot(by, tenant) for tenant in tenants}
+            self.dropped[place] = self.dropped.get(place, frozenset()) | stand_ins
 
-    def _slot(self, option: Option) -> int:
+    def _slot(self, option: Option, tenant: int) -> int:
         kind, mode, profile = option
-        shape = next(s for s in shapes(self.supply.kinds[kind].model, mode) if profile in s.profiles)
-        key = (kind, mode, shape.name)
+        of = self.supply.kinds[kind]
+        shape = next(s for s in shapes(of.model, mode, of.kept) if any(p.name == profile.name for p in s.profiles))
+        key = (kind, mode, shape.name, tenant)
         if key not in self.slot_numbers:
             self.slot_numbers[key] = len(self.slots)
-            self.slots.append(SlotType(kind, mode, shape.name, slot_cost(profile.memory_mib, _preference(mode, profile))))
+            cost = slot_cost(profile.memory_mib, _preference(mode, profile))
+            self.slots.append(SlotType(kind, mode, shape.name, cost, profile.memory_mib, tenant))
         return self.slot_numbers[key]
 
     def demand(self, class_of: npt.NDArray[np.int32]) -> Demand:
         """Return all that was added."""
-        problem = Problem(self.supply.kinds, tuple(self.slots), tuple(self.classes)).with_counts(self.counts)
+        for number, workload in self.workloads.items():
+            apart = tuple((self.by_name[name], workload.apart_on) for name in workload.apart_from)
+            together = tuple((self.by_name[name], workload.together_on) for name in workload.together_with)
+            c = self.classes[number]
+            self.classes[number] = replace(c, needs=replace(c.needs, apart=apart, together=together))
+        classes = tuple(replace(c, count=n) for c, n in zip(self.classes, self.counts, strict=True))
+        problem = Problem(self.supply.kinds, tuple(self.slots), classes)
         return Demand(problem, class_of, self.profiles, self.dropped, self.ratings)
 
 

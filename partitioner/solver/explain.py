@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from partitioner import catalog
 from partitioner.layout import Index
 from partitioner.solver.aggregate import fewest_extra_gpus
-from partitioner.solver.demand import Demand, Supply, large_enough, largest, match_modes, share
+from partitioner.solver.demand import Demand
+from partitioner.solver.options import large_enough, largest, share
 from partitioner.solver.problem import Problem, Solution
+from partitioner.solver.supply import Supply, match_modes
 from partitioner.workload import Workload, Workloads
 
 MAX_EXPLAINED = 1000
@@ -72,6 +74,23 @@ def explain(
                 remedies[key] = _remedy(demand.problem, solution, number, count, deadline, seed)
             reason = f"{count:,} x {workload.demand} more than {_gpus(supply)} hold{_beside(solution, demand, number)}"
             remedy = remedies.get(key, _MORE)
+        result.append(Unplaced(workload.name, count, reason, remedy))
+    return tuple(result)
+
+
+def left_out_by_rules(
+    workloads: Workloads, supply: Supply, demand: Demand, solution: Solution, left: Index
+) -> tuple[Unplaced, ...]:
+    """Say of each workload left out that hosts and neighbours leave no room; `Plan.explain` finds out more."""
+    result = []
+    for row in left.nonzero()[0].tolist():
+        workload, count, number = workloads[row], int(left[row]), int(demand.class_of[row])
+        if not demand.problem.classes[number].options:
+            reason, remedy = _no_option(workload, supply)
+        else:
+            reason = f"{count:,} x {workload.demand} more than {_gpus(supply)} hold with the limits of hosts and the rules"
+            reason += _beside(solution, demand, number)
+            remedy = "plan.explain says which"
         result.append(Unplaced(workload.name, count, reason, remedy))
     return tuple(result)
 

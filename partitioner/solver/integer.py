@@ -201,8 +201,8 @@ def _model(program: Program, *, integer: bool) -> mathopt.Model:
     return mathopt.Model.from_model_proto(proto)
 
 
-def duals(program: Program, *, time_limit_s: float) -> npt.NDArray[np.float64] | None:
-    """Return the dual values of the rows in the linear relaxation, shape ``(n_rows,)``, or None where it has none."""
+def relax(program: Program, *, time_limit_s: float) -> tuple[float, npt.NDArray[np.float64]] | None:
+    """Return the value of the linear relaxation and the dual values of its rows, shape ``(n_rows,)``; None without any."""
     from ortools.math_opt.python import mathopt
 
     model = _model(program, integer=False)
@@ -210,4 +210,5 @@ def duals(program: Program, *, time_limit_s: float) -> npt.NDArray[np.float64] |
     result = mathopt.solve(model, mathopt.SolverType.GLOP, params=parameters)
     if result.termination.reason != mathopt.TerminationReason.OPTIMAL or not result.has_dual_feasible_solution():
         return None
-    return np.array(result.dual_values(list(model.linear_constraints())))
+    prices = np.array(result.dual_values(list(model.linear_constraints()))) * np.array(_row_scales(program))
+    return float(result.objective_value()), prices

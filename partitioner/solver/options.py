@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from partitioner import catalog
 from partitioner.catalog import GpuModel
 from partitioner.errors import SpecError, did_you_mean
-from partitioner.geometry import Profile
+from partitioner.geometry import Geometry, Profile
 from partitioner.performance import Calibration, Rating
-from partitioner.solver.configurations import dominates
+from partitioner.solver.configurations import Kept, dominates, free_geometry
+from partitioner.solver.problem import Kind
 from partitioner.solver.supply import Supply, match_modes
 from partitioner.workload import Workload
 
@@ -44,7 +45,7 @@ class Options:
     ratings: Mapping[Option, Rating] = field(default_factory=dict)
 
 
-def options_of(workload: Workload, supply: Supply, calibration: Calibration) -> Options:
+def options_of(workload: Workload, supply: Supply, calibration: Calibration | None) -> Options:
     """Return what a workload may take.
 
     Raises
@@ -54,15 +55,22 @@ def options_of(workload: Workload, supply: Supply, calibration: Calibration) -> 
         cannot meet its latency.
     """
     if workload.model is not None:
+        assert calibration is not None
         return _rated(workload, supply, calibration)
     if workload.profile is not None:
-        return Options(tuple(_allowed(workload, _named(workload.profile, supply))))
-    return _undominated(_allowed(workload, _large_enough(workload, supply)), supply)
+        return Options(tuple(_allowed(workload, supply, _named(workload.profile, supply))))
+    return _undominated(_allowed(workload, supply, _large_enough(workload, supply)), supply)
 
 
-def _allowed(workload: Workload, options: list[Option]) -> list[Option]:
-    """Drop options whose mode does not isolate as the workload wants."""
-    return [option for option in options if workload.isolation == "any" or option[1] in HARDWARE_MODES]
+def _allowed(workload: Workload, supply: Supply, options: list[Option]) -> list[Option]:
+    """Drop options that do not isolate as the workload wants, or stand where it may not be."""
+    if workload.isolation == "hardware":
+        options = [option for option in options if option[1] in HARDWARE_MODES]
+    if workload.only_on or workload.never_on:
+        wanted, banned = set(workload.only_on), set(workload.never_on)
+        places = [set(kind.places) for kind in supply.kinds]
+        options = [option for option in options if (not wanted or places[option[0]] & wanted) and not places[option[0]] & banned]
+    return options
 
 
 def _large_enough(workload: Workload, supply: Supply) -> list[Option]:
@@ -70,16 +78,16 @@ def _large_enough(workload: Workload, supply: Supply) -> list[Option]:
     return [
         (number, mode, profile)
         for number, kind in enumerate(supply.kinds)
-        for mode, profile in large_enough(workload, catalog.gpu(kind.model), kind.modes)
+        for mode, profile in large_enough(workload, catalog.gpu(kind.model), kind.modes, kind.kept)
     ]
 
 
-def large_enough(workload: Workload, model: GpuModel, modes: Iterable[str]) -> list[tuple[str, Profile]]:
-    """Return (mode, profile) of everything on a GPU in some of its modes that meets a demand by size."""
+def large_enough(workload: Workload, model: GpuModel, modes: Iterable[str], kept: Kept = ()) -> list[tuple[str, Profile]]:
+    """Return (mode, profile) of everything on a GPU in some of its modes, beside existing instances, that is large enough."""
     return [
         (mode, profile)
         for mode in modes
-        for profile in candidates(model, mode)
+        for profile in candidates(model, mode, kept)
         if profile.memory_mib >= (workload.memory_gib or 0) * 1024 - _EPSILON
         and profile.compute_slices >= (workload.compute_slices or 0)
         and share(profile, model, mode) >= (workload.gpu_share or 0) - _EPSILON
@@ -95,26 +103,30 @@ _EPSILON = 1e-9
 def _rated(workload: Workload, supply: Supply, calibration: Calibration) -> Options:
     """Return the profiles on which a model meets its latency, with what one instance serves there."""
     assert workload.model is not None
-    possible = _allowed(workload, _named(workload.profile, supply) if workload.profile else _large_enough(workload, supply))
+    possible = _named(workload.profile, supply) if workload.profile else _large_enough(workload, supply)
+    possible = _allowed(workload, supply, possible)
     model = calibration.model(workload.model)
-    known = [o for o in possible if calibration.knows(model, supply.kinds[o[0]].model, o[2].name)]
+    known = [o for o in possible if calibration.knows(model, supply.kinds[o[0]].model, o[2].name, scenario=workload.scenario)]
     if not known:
         there = ", ".join(dict.fromkeys(kind.model for kind in supply.kinds))
         raise SpecError(
             f"model {model!r} is calibrated on {', '.join(calibration.gpus(model))}, on no profile that {there} may offer here;"
             " measure it and give the points as calibration"
         )
+    best: dict[tuple[str, str], Rating | None] = {}
     ratings: dict[Option, Rating] = {}
     for option in known:
-        rating = calibration.best(
-            model,
-            supply.kinds[option[0]].model,
-            option[2].name,
-            latency_ms=workload.latency_ms,
-            scenario=workload.scenario,
-            max_batch=workload.max_batch,
-            max_processes=workload.max_processes,
-        )
+        place = (supply.kinds[option[0]].model, option[2].name)
+        if place not in best:
+            best[place] = calibration.best(
+                model,
+                *place,
+                latency_ms=workload.latency_ms,
+                scenario=workload.scenario,
+                max_batch=workload.max_batch,
+                max_processes=workload.max_processes,
+            )
+        rating = best[place]
         if rating is not None and rating.throughput_rps > 0:
             ratings[option] = rating
     if not ratings:
@@ -122,11 +134,13 @@ def _rated(workload: Workload, supply: Supply, calibration: Calibration) -> Opti
     return _undominated(list(ratings), supply, ratings)
 
 
-def _raise_too_slow(
-    workload: Workload, model: str, known: Sequence[Option], supply: Supply, calibration: Calibration
-) -> None:
+def _raise_too_slow(workload: Workload, model: str, known: Sequence[Option], supply: Supply, calibration: Calibration) -> None:
     lowest = min(
-        (calibration.lowest_latency(model, supply.kinds[kind].model, profile.name), profile.name, supply.kinds[kind].model)
+        (
+            calibration.lowest_latency(model, supply.kinds[kind].model, profile.name, scenario=workload.scenario),
+            profile.name,
+            supply.kinds[kind].model,
+        )
         for kind, _, profile in known
     )
     raise SpecError(
@@ -145,14 +159,14 @@ def _undominated(options: list[Option], supply: Supply, ratings: Mapping[Option,
     for kind in dict.fromkeys(option[0] for option in options):
         mine = [option for option in options if option[0] == kind]
         gain = {option: ratings[option].throughput_rps if ratings else 1.0 for option in mine}
-        model = catalog.gpu(supply.kinds[kind].model)
+        offers = {mode: offered(supply.kinds[kind], mode) for mode in supply.kinds[kind].modes}
         better = [
             [
                 other
                 for other, rival in enumerate(mine)
                 if other != number
-                and _never_worse(model, rival, option, gain)
-                and (other < number or not _never_worse(model, option, rival, gain))
+                and _never_worse(offers, rival, option, gain)
+                and (other < number or not _never_worse(offers, option, rival, gain))
             ]
             for number, option in enumerate(mine)
         ]
@@ -164,19 +178,19 @@ def _undominated(options: list[Option], supply: Supply, ratings: Mapping[Option,
     return Options(tuple(kept), tuple(replaced), ratings or {})
 
 
-def _never_worse(model: GpuModel, rival: Option, option: Option, gain: Mapping[Option, float]) -> bool:
+def _never_worse(offers: Mapping[str, Geometry], rival: Option, option: Option, gain: Mapping[Option, float]) -> bool:
     """Whether `rival` can always be taken in place of `option` and gives as much."""
     if gain[rival] < gain[option]:
         return False
     if rival[1] == option[1]:
-        return dominates(model.geometry(rival[1]), rival[2], option[2])
+        return dominates(offers[rival[1]], rival[2], option[2])
     # In another mode it can where the option takes its GPU whole: the GPU changes its mode. Of two that take it whole
     # and give as much, the GPU itself is the better one.
-    return _fills(model, option) and (not _fills(model, rival) or rival[1] == "whole" or gain[rival] > gain[option])
+    return _fills(offers, option) and (not _fills(offers, rival) or rival[1] == "whole" or gain[rival] > gain[option])
 
 
-def _fills(model: GpuModel, option: Option) -> bool:
-    return option[2].extent == model.geometry(option[1]).units
+def _fills(offers: Mapping[str, Geometry], option: Option) -> bool:
+    return option[2].extent == offers[option[1]].units
 
 
 # -- demands by profile ------------------------------------------------------------------------------------------------
@@ -199,10 +213,12 @@ def _named(spelling: str, supply: Supply) -> list[Option]:
         allowed = ", ".join(supply.modes or ())
         raise SpecError(f"profile {spelling!r} needs {name} in mode {mode}; this plan uses {allowed} only, allow {mode} too")
     return [
-        (kind, mode, profile)
+        (kind, mode, free)
         for kind, k in enumerate(supply.kinds)
         for (name, mode), profile in somewhere.items()
         if name == k.model and mode in k.modes
+        for free in offered(k, mode).profiles
+        if free.name == profile.name
     ]
 
 
@@ -220,16 +236,21 @@ def _raise_unknown(spelling: str, models: Sequence[str]) -> None:
 # -- demands by size ---------------------------------------------------------------------------------------------------
 
 
-def candidates(model: GpuModel, mode: str) -> list[Profile]:
-    """Return the profiles that demands by size may take in a mode.
+def offered(kind: Kind, mode: str) -> Geometry:
+    """Return what a GPU of a kind offers in a mode beside its existing instances."""
+    return free_geometry(kind.model, mode, kind.kept)
+
+
+def candidates(model: GpuModel, mode: str, kept: Kept = ()) -> list[Profile]:
+    """Return the profiles that demands by size may take in a mode, beside existing instances.
 
     MIG profiles without attributes (``+me`` owns the media engines others may want, ``-me`` has none), or those with
     ``+gfx`` where there are no others; vGPU types of series that run CUDA.
     """
-    profiles = list(model.geometry(mode).profiles)
+    profiles = list(free_geometry(model.name, mode, kept).profiles)
     if mode == "mig":
-        plain = [profile for profile in profiles if not profile.attributes]
-        return plain or [profile for profile in profiles if profile.attributes == ("gfx",)]
+        attributes = () if any(not profile.attributes for profile in model.geometry(mode).profiles) else ("gfx",)
+        return [profile for profile in profiles if profile.attributes == attributes]
     if mode.startswith("vgpu"):
         by_series = {series: [p for p in profiles if p.name.rstrip("0123456789").endswith(series)] for series in SIZED_SERIES}
         return [profile for series in SIZED_SERIES for profile in by_series[series]]
@@ -257,7 +278,7 @@ class SizeSteps:
         for kind in supply.kinds:
             model = catalog.gpu(kind.model)
             for mode in kind.modes:
-                for profile in candidates(model, mode):
+                for profile in candidates(model, mode, kind.kept):
                     memory.add(float(profile.memory_mib))
                     slices.add(float(profile.compute_slices))
                     shares.add(share(profile, model, mode))
@@ -279,6 +300,6 @@ def largest(supply: Supply) -> Iterable[tuple[str, str, Profile]]:
         (kind.model, mode, profile)
         for kind in supply.kinds
         for mode in kind.modes
-        for profile in candidates(catalog.gpu(kind.model), mode)
+        for profile in candidates(catalog.gpu(kind.model), mode, kind.kept)
     }
     return sorted(every, key=lambda entry: (-entry[2].memory_mib, -entry[2].compute_slices, entry[0], entry[1], entry[2].name))

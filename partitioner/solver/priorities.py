@@ -9,6 +9,7 @@ from partitioner.solver.formulation import Formulation, formulate
 from partitioner.solver.greedy import greedy
 from partitioner.solver.integer import solve
 from partitioner.solver.problem import Problem
+from partitioner.solver.stages import column_cost, instance_cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +20,16 @@ class Choice:
     ----------
     counts : replicas of each class, shape ``(n_classes,)``.
     placed_bound : a bound on their sum, given the priorities.
-    gpus_bound : a bound on the GPUs that so many replicas of each priority need.
+    bound : a bound on the first stage after that, for so many replicas of each priority.
     """
 
     counts: tuple[int, ...]
     placed_bound: int
-    gpus_bound: int
+    bound: int
 
 
-def most_by_priority(problem: Problem, *, deadline: float, seed: int) -> Choice:
-    """Choose the replicas to place: as many as possible of each priority from high to low, then on the fewest GPUs.
+def most_by_priority(problem: Problem, stage: str, *, deadline: float, seed: int) -> Choice:
+    """Choose the replicas to place: as many as possible of each priority from high to low, then the best in a stage.
 
     Notes
     -----
@@ -56,7 +57,7 @@ def most_by_priority(problem: Problem, *, deadline: float, seed: int) -> Choice:
         hopeless = _levels_without_room(problem, levels[done:], settled, deadline, seed)
         settled |= dict.fromkeys(levels[done : done + hopeless], 0)
         done += hopeless
-    return _choose(problem, settled, bound, deadline, seed)
+    return _choose(problem, stage, settled, bound, deadline, seed)
 
 
 def _wanted(problem: Problem, level: int) -> int:
@@ -106,11 +107,13 @@ def _most(problem: Problem, levels: list[int], settled: Mapping[int, int], deadl
     return -answer.objective, -answer.bound
 
 
-def _choose(problem: Problem, settled: Mapping[int, int], bound: int, deadline: float, seed: int) -> Choice:
-    """Choose which replicas of each priority to place, their numbers being settled, so that GPUs are fewest."""
+def _choose(problem: Problem, stage: str, settled: Mapping[int, int], bound: int, deadline: float, seed: int) -> Choice:
+    """Choose which replicas of each priority to place, their numbers being settled, so that the next stage is best."""
     form, _ = _placing(problem, settled)
-    for column in form.columns:
-        form.program.cost[column] = 1
+    for z, column in zip(form.columns, problem.columns, strict=True):
+        form.program.cost[z] = column_cost(problem, stage, column)
+    for (_, slot), variable in form.pairs.items():
+        form.program.cost[variable] = instance_cost(problem, stage, slot)
     answer = solve(form.program, deadline=deadline, seed=seed)
     if answer.values is None:
         return Choice(greedy(problem).placed, bound, 0)
@@ -120,7 +123,7 @@ def _choose(problem: Problem, settled: Mapping[int, int], bound: int, deadline: 
     for number, c in enumerate(problem.classes):
         if c.yields:
             counts[number] = int(counts[number] >= c.need)
-    return Choice(tuple(counts), bound, answer.bound or 0)
+    return Choice(tuple(counts), bound, 0 if answer.bound is None else answer.bound)
 
 
 def _placing(problem: Problem, settled: Mapping[int, int]) -> tuple[Formulation, list[tuple[int, int]]]:

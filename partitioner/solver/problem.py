@@ -12,6 +12,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from partitioner.solver.configurations import maximal_configurations
+from partitioner.topology import Level
 
 PREFERENCES = 16
 """Slots of equal memory are told apart by a preference from 0 to this, exclusive."""
@@ -34,6 +35,10 @@ class Kind:
     modes : the modes they may be used in.
     available : how many there are; None: as many as needed.
     memory_mib : memory of one [MiB].
+    kept : existing instances that stay, as (profile, start); such a GPU is in use whether the plan uses it or not.
+    cost_micros : what one costs in an hour, in millionths of the currency.
+    power_mw : power of one [mW].
+    places : names of hosts and GPUs that workloads are pinned to or kept off, and that these GPUs are or stand in.
     """
 
     model: str
@@ -41,19 +46,63 @@ class Kind:
     modes: tuple[str, ...]
     available: int | None
     memory_mib: int
+    kept: tuple[tuple[str, int], ...] = ()
+    cost_micros: int = 0
+    power_mw: int = 0
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SlotType:
     """Room for one replica: a shape (by the profile that stands for it) of a mode of a kind.
 
-    `cost` is what taking it costs when wasting as little as possible; smaller is better.
+    Parameters
+    ----------
+    kind : row in `Problem.kinds`.
+    mode, shape : what it is; a shape has the name of the profile that stands for it.
+    cost : what taking it costs when wasting as little as possible; smaller is better.
+    memory_mib : its memory [MiB].
+    tenant : the tenant whose GPUs offer it; 0 where it is nobody's. A GPU serves one tenant.
     """
 
     kind: int
     mode: str
     shape: str
     cost: int
+    memory_mib: int = 0
+    tenant: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a replica needs beside its slot, from the host it runs on and from its neighbours.
+
+    Parameters
+    ----------
+    vcpus, ram_mib : what it takes of its host.
+    spread : ``gpu`` or ``host``: no two replicas of the class share one.
+    apart : classes with which no ``gpu`` or ``host`` may be shared.
+    together : classes of which a replica must be on the same ``gpu`` or ``host``.
+    link : the worst link allowed between the GPUs of one replica.
+    rdma : whether a NIC stands beside each GPU.
+    """
+
+    vcpus: int = 0
+    ram_mib: int = 0
+    spread: str | None = None
+    apart: tuple[tuple[int, str], ...] = ()
+    together: tuple[tuple[int, str], ...] = ()
+    link: Level | None = None
+    rdma: bool = False
+
+    @property
+    def levels(self) -> set[str]:
+        """Whether GPUs, hosts or both have to be told apart for the neighbours."""
+        found = {level for _, level in (*self.apart, *self.together)} | ({self.spread} if self.spread else set())
+        return found | ({"gpu"} if self.link or self.rdma else set())
+
+
+NOTHING = Needs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +116,8 @@ class DemandClass:
     options : rows of `Problem.slots`.
     need : throughput that a service needs in all, in units of its own; 0 for replicas.
     yields : throughput of one instance of a service in each of `options`, in the same units; empty for replicas.
+    size : slots that one replica takes; of one shape, in one host.
+    needs : what a replica needs of its host and neighbours.
     """
 
     count: int
@@ -74,11 +125,18 @@ class DemandClass:
     options: tuple[int, ...]
     need: int = 0
     yields: tuple[int, ...] = ()
+    size: int = 1
+    needs: Needs = NOTHING
 
     @property
     def goal(self) -> int:
-        """What the instances must add up to: replicas, or units of throughput."""
-        return self.need * self.count if self.yields else self.count
+        """What the slots must add up to: a replica's each, or units of throughput."""
+        return self.need * self.count if self.yields else self.count * self.size
+
+    @property
+    def linked(self) -> bool:
+        """Whether a replica needs GPUs that are linked well, to each other or to NICs."""
+        return self.needs.link is not None or self.needs.rdma
 
     def gain(self, slot: int) -> int:
         """What one instance in a slot adds to the goal."""
@@ -108,15 +166,15 @@ class Problem:
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """All maximal configurations over the slots that some class wants."""
-        by_mode: dict[tuple[int, str], list[int]] = {}
+        by_mode: dict[tuple[int, str, int], list[int]] = {}
         for number, slot in enumerate(self.slots):
-            by_mode.setdefault((slot.kind, slot.mode), []).append(number)
+            by_mode.setdefault((slot.kind, slot.mode, slot.tenant), []).append(number)
         columns: list[Column] = []
-        for (kind, mode), slots in by_mode.items():
+        for (kind, mode, _), slots in by_mode.items():
             names = tuple(self.slots[slot].shape for slot in slots)
             columns += [
                 Column(kind, tuple((slot, n) for slot, n in zip(slots, vector, strict=True) if n))
-                for vector in maximal_configurations(self.kinds[kind].model, mode, names)
+                for vector in maximal_configurations(self.kinds[kind].model, mode, names, self.kinds[kind].kept)
             ]
         return tuple(columns)
 

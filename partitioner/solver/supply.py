@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,12 @@ import numpy.typing as npt
 
 from partitioner import catalog
 from partitioner.catalog import GpuModel
-from partitioner.errors import SpecError
-from partitioner.fleet import Fleet
+from partitioner.fleet import Fleet, Gpu
+from partitioner.layout import gpu_label
 from partitioner.solver.problem import Kind
+
+COST_UNITS, POWER_UNITS = 1_000_000, 1000
+"""Costs are counted in millionths of the currency, power in milliwatts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +50,47 @@ def match_modes(wanted: Sequence[str] | None, model: GpuModel) -> tuple[str, ...
     return tuple(mode for mode in model.modes if any(mode == w or mode.startswith(f"{w}-") for w in wanted))
 
 
-def supply_of_fleet(fleet: Fleet, modes: Sequence[str] | None) -> Supply:
-    """Return the supply of a fleet; GPUs with a fixed mode stay in it."""
-    rows: dict[tuple[str, str | None], list[int]] = {}
-    for row, (_, _, gpu) in enumerate(fleet):
-        rows.setdefault((gpu.model, gpu.mode), []).append(row)
-    kinds = []
-    for (name, fixed), members in rows.items():
-        model = catalog.gpu(name)
-        usable = match_modes(modes, model)
-        usable = usable if fixed is None else tuple(mode for mode in usable if mode == fixed)
-        kinds.append(Kind(name, fixed, usable, len(members), model.memory_mib))
+def supply_of_fleet(fleet: Fleet, modes: Sequence[str] | None, places: Collection[str] = ()) -> Supply:
+    """Return the supply of a fleet; GPUs with a fixed mode or with existing instances stay as they are.
+
+    Parameters
+    ----------
+    fleet : the GPUs.
+    modes : modes or families of modes that may be used; None means all.
+    places : names of hosts and GPUs that workloads are pinned to or kept off; such GPUs are kinds of their own.
+    """
+    rows: dict[tuple[Gpu, tuple[str, ...]], list[int]] = {}
+    row = 0
+    for host in fleet.hosts:
+        on_host = (host.name,) if host.name in places else ()
+        for index, gpu in enumerate(host.gpus):
+            label = gpu_label(host.name, index)
+            rows.setdefault((gpu, (*on_host, label) if label in places else on_host), []).append(row)
+            row += 1
+    kinds = tuple(_kind(gpu, at, len(members), modes) for (gpu, at), members in rows.items())
     arrays = tuple(np.array(members, dtype=np.int32) for members in rows.values())
-    return Supply(tuple(kinds), arrays, fleet, tuple(modes) if modes is not None else None)
+    return Supply(kinds, arrays, fleet, tuple(modes) if modes is not None else None)
+
+
+def _kind(gpu: Gpu, places: tuple[str, ...], count: int, modes: Sequence[str] | None) -> Kind:
+    model = catalog.gpu(gpu.model)
+    usable = match_modes(modes, model)
+    usable = usable if gpu.mode is None else tuple(mode for mode in usable if mode == gpu.mode)
+    kept = tuple(sorted((name, int(start)) for name, _, start in (entry.rpartition("@") for entry in gpu.instances)))
+    return Kind(
+        gpu.model,
+        gpu.mode,
+        usable,
+        count,
+        model.memory_mib,
+        kept,
+        round((gpu.cost_per_hour or 0) * COST_UNITS),
+        round((gpu.power_w or 0) * POWER_UNITS),
+        places,
+    )
 
 
 def supply_of_model(model: GpuModel, count: int | None, modes: Sequence[str] | None) -> Supply:
     """Return a supply of `count` GPUs of one model without hosts; None: as many as needed."""
-    usable = match_modes(modes, model)
-    if not usable:
-        raise SpecError(f"{model.name} has no mode {' or '.join(map(repr, modes or ()))}; its modes are {', '.join(model.modes)}")
-    kind = Kind(model.name, None, usable, count, model.memory_mib)
+    kind = Kind(model.name, None, match_modes(modes, model), count, model.memory_mib)
     return Supply((kind,), (np.arange(count or 0, dtype=np.int32),), None, tuple(modes) if modes is not None else None)

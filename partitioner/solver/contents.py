@@ -1,0 +1,321 @@
+"""Plans from good contents of single sites: column generation over what one host, or one GPU, may hold.
+
+All rules within a site are rules of its contents, so the master problem counts contents and knows no identities. Gilmore
+and Gomory's cutting stock with sites for rolls; the bound is Lagrange's with prices in integers, so that it holds whatever
+the engines' accuracy (Farley 1990; Vanderbeck and Wolsey 1996).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil
+
+import numpy as np
+
+from partitioner.solver.arrangement import Arrangement, Filled, cost_of, gains_of, placed_of, stage_costs
+from partitioner.solver.integer import Answer, Program, relax, solve
+from partitioner.solver.located import Contents, Located, locate
+from partitioner.solver.problem import Objective, Problem
+from partitioner.solver.sites import Site
+
+CERTIFICATE = "contents (column generation)"
+_PRECISION = 10_000_000  # parts into which the largest price is divided
+_PRICING_S = 5.0  # one pricing never takes longer; its bound is used then
+_DEAR = 10  # leaving a replica out costs as much as this many of the dearest contents
+
+
+@dataclass(frozen=True, slots=True)
+class _Filling:
+    """Contents of one kind of site, and what they add to every class."""
+
+    site: int
+    contents: Contents
+    gains: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """What is minimised: the cost of contents by name of a stage, and the cost of a replica left out of each class."""
+
+    name: str | None
+    left_out: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Best:
+    """A stage's best known solution: (filling, count) pairs, replicas left out, value and bound."""
+
+    fillings: tuple[tuple[int, int], ...]
+    left_out: tuple[int, ...]
+    value: int
+    bound: int
+
+
+@dataclass
+class _Search:
+    """Column generation over the stages of one problem; fillings found are kept from stage to stage."""
+
+    problem: Problem
+    sites: Sequence[Site]
+    seed: int
+    pricers: list[Located]
+    deadline: float
+    pool: list[_Filling] = field(default_factory=list)
+    known: set[tuple[int, frozenset[tuple[object, int]]]] = field(default_factory=set)
+    settled: list[tuple[_Stage, int]] = field(default_factory=list)
+
+    # -- the master problem ----------------------------------------------------------------------------------------
+
+    def master(self, stage: _Stage) -> tuple[Program, list[int], list[int], list[int]]:
+        """Return the program over the pool, its rows of classes, of sites and of settled stages."""
+        program, problem = Program(), self.problem
+        for filling in self.pool:
+            program.variable(self.most(filling.site), self.cost(stage, filling))
+        for c, cost in zip(problem.classes, stage.left_out, strict=True):
+            program.variable(c.count, cost)
+        n = len(self.pool)
+        class_rows = []
+        for number, c in enumerate(problem.classes):
+            terms = [(v, f.gains[number]) for v, f in enumerate(self.pool) if f.gains[number]]
+            exact = number in self.wanted_exactly
+            row = program.row([*terms, (n + number, self.each(number))], low=c.goal, high=c.goal if exact else np.inf)
+            class_rows.append(row)
+        site_rows = [
+            program.row([(v, 1) for v, f in enumerate(self.pool) if f.site == number], high=self.most(number))
+            for number in range(len(self.sites))
+        ]
+        settled_rows = []
+        for before, value in self.settled:
+            terms = [(v, self.cost(before, f)) for v, f in enumerate(self.pool)]
+            terms += [(n + number, cost) for number, cost in enumerate(before.left_out)]
+            settled_rows.append(program.row([term for term in terms if term[1]], high=value))
+        return program, class_rows, site_rows, settled_rows
+
+    def cost(self, stage: _Stage, filling: _Filling) -> int:
+        """Return what a filling costs in a stage."""
+        return cost_of(self.problem, self.sites[filling.site], filling.contents, stage.name) if stage.name else 0
+
+    def most(self, site: int) -> int:
+        """Return how many sites of a kind are ever needed."""
+        needed = sum(-(-c.goal // min((c.gain(s) for s in c.options), default=1)) for c in self.problem.classes)
+        count = self.sites[site].count
+        return needed if count is None else min(count, needed)
+
+    def each(self, number: int) -> int:
+        """Return what one replica left out would have added to the goal of its class."""
+        c = self.problem.classes[number]
+        return c.need if c.yields else c.size
+
+    @property
+    def wanted_exactly(self) -> set[int]:
+        """Classes others must be with: none of their instances may be dropped afterwards."""
+        return {other for c in self.problem.classes for other, _ in c.needs.together}
+
+    # -- pricing ---------------------------------------------------------------------------------------------------
+
+    def price(self, site: int, cost: list[int]) -> Answer:
+        """Return the cheapest contents of a site at given costs of its variables."""
+        program = self.pricers[site].program
+        program.cost = cost
+        return solve(program, deadline=min(self.deadline, time.monotonic() + _PRICING_S), seed=self.seed)
+
+    def add(self, site: int, contents: Contents) -> bool:
+        """Keep contents, unless they are known or empty."""
+        key = (site, frozenset([*contents.columns.items(), *contents.taken.items(), *contents.groups.items()]))
+        if not contents.taken or key in self.known:
+            return False
+        self.known.add(key)
+        self.pool.append(_Filling(site, contents, gains_of(self.problem, contents)))
+        return True
+
+    def generate(self, stage: _Stage) -> int | None:
+        """Add fillings until the linear relaxation is optimal; return a bound on the stage, None where time ran out."""
+        best: int | None = None
+        while time.monotonic() < self.deadline:
+            program, class_rows, _, settled_rows = self.master(stage)
+            relaxed = relax(program, time_limit_s=max(0.01, self.deadline - time.monotonic()))
+            if relaxed is None:
+                return best
+            value, prices = relaxed
+            bound, improving = self._round(stage, prices[class_rows].tolist(), prices[settled_rows].tolist())
+            if bound is not None:
+                best = bound if best is None else max(best, bound)
+            if not improving or (best is not None and best >= ceil(value - 1e-6)):
+                break
+        return best
+
+    def _round(self, stage: _Stage, prices: Sequence[float], rents: Sequence[float]) -> tuple[int | None, bool]:
+        """Price every kind of site once; return Lagrange's bound at these prices and whether a filling was added."""
+        scale = self._scale(stage)
+        rent = [round(max(0.0, -r) * scale) for r in rents]
+        worth = {
+            (number, slot): round(price * c.gain(slot) * scale)
+            for number, (c, price) in enumerate(zip(self.problem.classes, prices, strict=True))
+            for slot in c.options
+        }
+        total: Fraction | None = self._constant(stage, scale, worth, rent)
+        improving = False
+        for site in range(len(self.sites)):
+            cost, constant = self._pricing_costs(site, stage, scale, worth, rent)
+            answer = self.price(site, cost)
+            if answer.bound is None or total is None:
+                total = None
+            else:
+                total += self.most(site) * min(0, answer.bound + constant)
+            if answer.values is not None and answer.objective is not None and answer.objective + constant < 0:
+                improving |= self.add(site, self.pricers[site].read(answer))
+        return (None if total is None else ceil(total / scale)), improving
+
+    def _scale(self, stage: _Stage) -> int:
+        largest = max([1, *stage.left_out, *(abs(self.cost(stage, filling)) for filling in self.pool)])
+        return max(1, _PRECISION // largest)
+
+    def _pricing_costs(
+        self, site: int, stage: _Stage, scale: int, worth: Mapping[tuple[int, int], int], rent: Sequence[int]
+    ) -> tuple[list[int], int]:
+        """Return the cost of each variable of a site, and that of using the site at all."""
+        located = self.pricers[site]
+        cost = np.zeros(len(located.program.upper), dtype=object)
+        constant = 0
+        for name, factor in [(stage.name, scale), *((before.name, r) for (before, _), r in zip(self.settled, rent, strict=True))]:
+            if name == "hosts":
+                constant += factor * int(not self.sites[site].in_use)
+            elif name is not None and factor:
+                cost += np.array(stage_costs(located, name), dtype=object) * factor
+        for (number, _, slot), variable in located.taken.items():
+            cost[variable] -= worth[number, slot]
+        return [int(c) for c in cost], constant
+
+    def _constant(self, stage: _Stage, scale: int, worth: Mapping[tuple[int, int], int], rent: Sequence[int]) -> Fraction:
+        """Return the part of the bound that does not depend on the sites."""
+        total = Fraction(0)
+        for number, c in enumerate(self.problem.classes):
+            if c.count and c.options:
+                price = min(Fraction(worth[number, slot], c.gain(slot)) for slot in c.options)
+                left_out = scale * stage.left_out[number]
+                left_out += sum(r * before.left_out[number] for (before, _), r in zip(self.settled, rent, strict=True))
+                total += price * c.goal + c.count * min(Fraction(0), left_out - price * self.each(number))
+        return total - sum(r * value for (_, value), r in zip(self.settled, rent, strict=True))
+
+    # -- whole numbers ---------------------------------------------------------------------------------------------
+
+    def best(self, stage: _Stage, deadline: float) -> _Best | None:
+        """Return the best solution of a stage over fillings, with its bound."""
+        whole, self.deadline = self.deadline, time.monotonic() + 0.7 * max(0.0, deadline - time.monotonic())
+        bound = self.generate(stage)
+        self.deadline = whole
+        program, *_ = self.master(stage)
+        answer = solve(program, deadline=deadline, seed=self.seed)
+        if answer.values is None or answer.objective is None:
+            return None
+        values = answer.values.tolist()
+        n = len(self.pool)
+        fillings = tuple((number, count) for number, count in enumerate(values[:n]) if count)
+        least = min(answer.objective, _least(stage) if bound is None else bound)
+        return _Best(fillings, tuple(values[n:]), answer.objective, least)
+
+
+def _least(stage: _Stage) -> int:
+    return -(2**62) if stage.name == "headroom" else 0
+
+
+def by_contents(
+    problem: Problem, sites: Sequence[Site], objective: Sequence[str], *, single: bool, deadline: float, seed: int
+) -> Arrangement | None:
+    """Place the most by priority, then the best in each further stage, all rules within sites kept.
+
+    Parameters
+    ----------
+    problem : what is wanted and what there is.
+    sites : the sites.
+    objective : stages, ``placed`` first; ``spread`` is not looked at.
+    single : whether single GPUs have to be told apart.
+    deadline : on the clock of `time.monotonic` [s].
+    seed : for the engines.
+
+    Returns
+    -------
+    The best arrangement found, with bounds; None where none was found in time.
+    """
+    search = _Search(problem, sites, seed, [locate(problem, [site], single=single) for site in sites], deadline)
+    stages = [name for name in objective[1:] if name != "spread"]
+    first = _everything(search, stages[0], deadline)
+    total = sum(c.count for c in problem.classes)
+    if first is None or any(first.left_out):
+        placed_bound = _leave_out(search, deadline)
+        if placed_bound is None:
+            return None
+        first = search.best(_Stage(stages[0], (0,) * len(problem.classes)), deadline)
+        if first is None:
+            return None
+    else:
+        placed_bound = total
+        search.settled = [(_Stage(None, (1,) * len(problem.classes)), 0)]
+    done = [Objective(stages[0], first.value, first.bound)]
+    for name, before in zip(stages[1:], stages, strict=False):
+        search.settled.append((_Stage(before, (0,) * len(problem.classes)), done[-1].value))
+        share = time.monotonic() + 0.6 * max(0.0, deadline - time.monotonic())
+        found = search.best(_Stage(name, (0,) * len(problem.classes)), share)
+        if found is None:  # no time: what is known of the stage is its value
+            value = sum(count * search.cost(_Stage(name, ()), search.pool[f]) for f, count in first.fillings)
+            done.append(Objective(name, value, min(value, _least(_Stage(name, ())))))
+        else:
+            first = found
+            done.append(Objective(name, found.value, found.bound))
+    return _arranged(search, first, done, placed_bound)
+
+
+def _everything(search: _Search, stage: str, deadline: float) -> _Best | None:
+    """Return the best solution of the first stage when leaving something out is dear."""
+    for number in range(len(search.problem.classes)):  # a first filling for every class, so that prices mean something
+        _first_filling(search, number)
+    dear = 1 + _DEAR * max((abs(search.cost(_Stage(stage, ()), f)) for f in search.pool), default=1)
+    half = time.monotonic() + 0.6 * max(0.0, deadline - time.monotonic())
+    return search.best(_Stage(stage, (dear,) * len(search.problem.classes)), half)
+
+
+def _first_filling(search: _Search, number: int) -> None:
+    """Add the contents that hold the most of one class."""
+    for site, located in enumerate(search.pricers):
+        cost = [0] * len(located.program.upper)
+        for (c, _, slot), variable in located.taken.items():
+            if c == number:
+                cost[variable] = -search.problem.classes[number].gain(slot)
+        if any(cost):
+            answer = search.price(site, cost)
+            if answer.values is not None:
+                search.add(site, located.read(answer))
+
+
+def _leave_out(search: _Search, deadline: float) -> int | None:
+    """Settle how many replicas of each priority are left out, from the highest on; return a bound on those placed."""
+    classes = search.problem.classes
+    placed = 0
+    for level in sorted({c.priority for c in classes if c.count}, reverse=True):
+        stage = _Stage(None, tuple(int(c.priority == level) for c in classes))
+        share = time.monotonic() + 0.5 * max(0.0, deadline - time.monotonic())
+        found = search.best(stage, share)
+        if found is None:
+            return None
+        search.settled.append((stage, found.value))
+        placed += sum(c.count for c in classes if c.priority == level) - max(0, found.bound)
+    return placed
+
+
+def _arranged(search: _Search, best: _Best, done: Sequence[Objective], placed_bound: int) -> Arrangement:
+    """Spread the fillings over the sites."""
+    problem = search.problem
+    used = [0] * len(search.sites)
+    filled, gains = [], [0] * len(problem.classes)
+    for number, count in best.fillings:
+        filling = search.pool[number]
+        for _ in range(count):
+            filled.append(Filled(filling.site, used[filling.site], filling.contents))
+            used[filling.site] += 1
+        gains = [have + count * gain for have, gain in zip(gains, filling.gains, strict=True)]
+    placed = placed_of(problem, gains)
+    stages = (Objective("placed", sum(placed), max(placed_bound, sum(placed))), *done)
+    return Arrangement(tuple(filled), placed, stages, CERTIFICATE)

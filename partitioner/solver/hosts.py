@@ -1,0 +1,224 @@
+"""Plans that tell hosts or single GPUs apart: which way is taken, and which bounds hold.
+
+First the aggregate problem, whose bound holds for every way of telling GPUs apart; then contents of single sites; then one
+program over all sites for what is left. The certificate says which of them proved the bound.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from partitioner.solver import aggregate
+from partitioner.solver.arrangement import Arrangement, Filled, cost_of
+from partitioner.solver.contents import by_contents
+from partitioner.solver.identity import by_identity, size_of
+from partitioner.solver.located import Contents
+from partitioner.solver.problem import Objective, Problem
+from partitioner.solver.sites import Rules, Site
+from partitioner.solver.stages import LOCATED, MAXIMISED
+
+_LARGEST_PROGRAM = 30_000  # variables of a program over all sites that may still be solved
+_LARGEST_FOR_WASTE = 6_000  # the same where only the last stages are not proven
+
+
+def arrange(
+    problem: Problem,
+    sites: Sequence[Site],
+    rules: Rules,
+    objective: Sequence[str],
+    *,
+    host_failures: int,
+    profiles: Mapping[tuple[int, int], str],
+    deadline: float,
+    seed: int,
+) -> Arrangement:
+    """Place the most by priority, then the best in each further stage, hosts or single GPUs told apart.
+
+    Parameters
+    ----------
+    problem : what is wanted and what there is.
+    sites : where the GPUs stand.
+    rules : what has to be told apart.
+    objective : stages, ``placed`` first.
+    host_failures : hosts whose loss the layout survives, 0 or 1.
+    profiles : (class, slot) to the profile an instance of the class gets there.
+    deadline : on the clock of `time.monotonic` [s].
+    seed : for the engines.
+    """
+    started = time.monotonic()
+    relaxed = _relaxed(problem, objective, started + 0.2 * (deadline - started), seed)
+    found: Arrangement | None = None
+    if not host_failures and tuple(objective[1:2]) != ("spread",):
+        found = by_contents(
+            problem, sites, objective, single=rules.gpus, deadline=started + 0.6 * (deadline - started), seed=seed
+        )
+        found = found and _bounded(_trimmed(problem, sites, found, objective), relaxed)
+        if found is not None and all(stage.proven for stage in found.objectives):
+            return found
+    main = found is not None and all(stage.proven for stage in found.objectives[:2])
+    size = size_of(problem, sites, single=rules.gpus) * (1 if not host_failures else sum(site.count or 1 for site in sites))
+    if host_failures or found is None or size <= (_LARGEST_FOR_WASTE if main else _LARGEST_PROGRAM):
+        exact = by_identity(
+            problem,
+            sites,
+            objective,
+            single=rules.gpus,
+            host_failures=host_failures,
+            copies=_copies(sites, found),
+            profiles=dict(profiles),
+            deadline=deadline,
+            seed=seed,
+        )
+        if exact is not None:
+            exact = _bounded(exact, relaxed)
+            found = exact if found is None else _better(found, exact)
+    return found or _nothing(problem, objective)
+
+
+def _relaxed(problem: Problem, objective: Sequence[str], deadline: float, seed: int) -> tuple[Objective, ...]:
+    """Return stages of the aggregate problem whose bounds hold here too."""
+    if objective[1] in LOCATED:
+        return ()
+    plain = tuple(replace(c, needs=replace(c.needs, spread=None)) for c in problem.classes)
+    whole = Problem(problem.kinds, problem.slots, plain).knowing_columns(problem.columns)
+    stages = aggregate.solve(whole, objective=objective[:2], deadline=deadline, seed=seed).objectives
+    everything = sum(c.count for c in problem.classes)
+    if stages[0].value == everything:
+        return stages
+    return stages[:1] if all(c.size == 1 for c in problem.classes) else ()
+
+
+def _bounded(found: Arrangement, relaxed: Sequence[Objective]) -> Arrangement:
+    """Take the aggregate problem's bounds where they are better."""
+    stages = list(found.objectives)
+    certificate = found.certificate
+    for position, bound in enumerate(relaxed):
+        stage = stages[position]
+        if stage.name == "placed":
+            stages[position] = replace(stage, bound=max(stage.value, min(stage.bound, bound.bound)))
+        else:
+            own = -bound.bound if stage.name in MAXIMISED else bound.bound
+            if own >= stage.bound:
+                certificate = f"aggregate bound met by {found.certificate}" if own == stage.value else certificate
+                stages[position] = replace(stage, bound=min(own, stage.value))
+        if stages[position].value != bound.value:
+            break
+    return replace(found, objectives=tuple(stages), certificate=certificate)
+
+
+def _better(one: Arrangement, other: Arrangement) -> Arrangement:
+    """Return the better of two arrangements, with the better bound of each stage as far as they agree."""
+
+    def key(found: Arrangement) -> list[int]:
+        return [-stage.value if stage.name == "placed" else stage.value for stage in found.objectives]
+
+    best, rest = (one, other) if key(one) <= key(other) else (other, one)
+    stages = list(best.objectives)
+    certificate = best.certificate
+    for position, (mine, yours) in enumerate(zip(best.objectives, rest.objectives, strict=True)):
+        if mine.name == "placed":
+            bound = max(mine.value, min(mine.bound, yours.bound))
+        else:
+            bound = min(mine.value, max(mine.bound, yours.bound))
+            if position == 1 and bound > mine.bound:
+                certificate = rest.certificate
+        stages[position] = replace(mine, bound=bound)
+        if mine.value != yours.value:
+            break
+    return replace(best, objectives=tuple(stages), certificate=certificate)
+
+
+def _copies(sites: Sequence[Site], found: Arrangement | None) -> list[int]:
+    """Return how many of each site to name where there are as many as needed: no better plan uses more."""
+    used = [1] * len(sites)
+    for filled in found.filled if found else ():
+        used[filled.site] = max(used[filled.site], filled.copy + 1)
+    return used
+
+
+def _nothing(problem: Problem, objective: Sequence[str]) -> Arrangement:
+    """Return the arrangement that places nothing; all that is left when time was too short for any other."""
+    wanted = sum(c.count for c in problem.classes)
+    stages = [Objective(name, 0, wanted if name == "placed" else -(2**62) if name in MAXIMISED else 0) for name in objective]
+    return Arrangement((), (0,) * len(problem.classes), tuple(stages), "none")
+
+
+def _trimmed(problem: Problem, sites: Sequence[Site], found: Arrangement, objective: Sequence[str]) -> Arrangement:
+    """Drop instances beyond what is wanted and GPUs left empty; then say anew what every stage costs."""
+    surplus = [0] * len(problem.classes)
+    for entry in found.filled:
+        for (number, _, slot), count in entry.contents.taken.items():
+            surplus[number] += count * problem.classes[number].gain(slot)
+    wanted = [c.need * n if c.yields else c.size * n for c, n in zip(problem.classes, found.placed, strict=True)]
+    surplus = [have - want for have, want in zip(surplus, wanted, strict=True)]
+    keep = {other for c in problem.classes for other, _ in c.needs.together} if any(surplus) else set()
+    kept = []
+    for entry in reversed(found.filled):
+        contents = _without(problem, entry.contents, surplus, keep) if any(surplus) else entry.contents
+        if contents.columns:
+            kept.append(replace(entry, contents=contents))
+    filled = _numbered(kept[::-1])
+    known = {stage.name: stage for stage in found.objectives}
+    stages = []
+    for name in objective:
+        if name == "placed":
+            stages.append(known[name])
+        elif name == "spread":
+            stages.append(_spread(sites, filled, problem))
+        else:
+            value = sum(cost_of(problem, sites[entry.site], entry.contents, name) for entry in filled)
+            stages.append(Objective(name, value, min(value, known[name].bound)))
+    return replace(found, filled=tuple(filled), objectives=tuple(stages))
+
+
+def _numbered(filled: Sequence[Filled]) -> list[Filled]:
+    """Take the sites that are alike in their order."""
+    used: dict[int, int] = {}
+    result = []
+    for entry in filled:
+        copy = used.get(entry.site, 0)
+        used[entry.site] = copy + 1
+        result.append(replace(entry, copy=copy))
+    return result
+
+
+def _spread(sites: Sequence[Site], filled: Sequence[Filled], problem: Problem) -> Objective:
+    """Return the most GPUs in use on one host; the bound is the mean."""
+    used = [sites[entry.site].in_use + _newly_used(problem, entry.contents) for entry in filled]
+    idle = [site.in_use for site in sites]
+    hosts = sum(site.count or len(filled) for site in sites)
+    mean = -(-sum(used) // hosts) if hosts else 0
+    return Objective("spread", max([0, *used, *idle]), max([mean, *idle]))
+
+
+def _newly_used(problem: Problem, contents: Contents) -> int:
+    return sum(n for (_, column), n in contents.columns.items() if not problem.kinds[problem.columns[column].kind].kept)
+
+
+def _without(problem: Problem, contents: Contents, surplus: list[int], keep: set[int]) -> Contents:
+    """Drop surplus instances from the contents of a site, and GPUs that no instance needs any more."""
+    taken = dict(contents.taken)
+    for key in list(taken):
+        number, _, slot = key
+        c = problem.classes[number]
+        if number in keep or c.linked or c.size > 1:
+            continue
+        drop = min(taken[key], max(0, surplus[number]) // c.gain(slot))
+        taken[key] -= drop
+        surplus[number] -= drop * c.gain(slot)
+    spare: dict[tuple[int, int], int] = {}
+    for (unit, column), count in contents.columns.items():
+        for slot, n in problem.columns[column].slots:
+            spare[unit, slot] = spare.get((unit, slot), 0) + n * count
+    for (_, unit, slot), count in taken.items():
+        spare[unit, slot] -= count
+    columns = dict(contents.columns)
+    for unit, column in contents.columns:
+        slots = problem.columns[column].slots
+        idle = min(columns[unit, column], *(spare[unit, slot] // n for slot, n in slots))
+        columns[unit, column] -= idle
+        for slot, n in slots:
+            spare[unit, slot] -= n * idle
+    return Contents({key: n for key, n in columns.items() if n}, {key: n for key, n in taken.items() if n}, contents.groups)

@@ -1,0 +1,352 @@
+"""Sites as an integer program: which configurations their GPUs take, and which replicas run in them.
+
+The same variables and rows serve one site, for finding good contents of it, and all sites at once. A *unit* is a set of
+GPUs of one site that need not be told apart. This module must not know objectives or how a program is solved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import lcm
+
+from partitioner.solver.integer import Answer, Program
+from partitioner.solver.problem import Column, Problem
+from partitioner.solver.sites import Limits, Site
+
+Taken = tuple[int, int, int]
+"""Class, unit, slot."""
+Group = tuple[int, tuple[tuple[int, int], ...]]
+"""Class, and unit and slot of each of the linked GPUs of a replica."""
+Terms = list[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """GPUs that need not be told apart.
+
+    Parameters
+    ----------
+    site : number of the site.
+    node : NUMA node in the site.
+    kind : kind of the GPUs.
+    gpus : their positions in the site.
+    """
+
+    site: int
+    node: int
+    kind: int
+    gpus: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What stands on some sites.
+
+    Parameters
+    ----------
+    columns : (unit, column) to number of GPUs.
+    taken : (class, unit, slot) to number of instances.
+    groups : for classes whose replicas take several linked GPUs: (class, (unit, slot) of each) to number of replicas.
+    """
+
+    columns: Mapping[tuple[int, int], int]
+    taken: Mapping[Taken, int]
+    groups: Mapping[Group, int] = field(default_factory=dict)
+
+
+@dataclass
+class Located:
+    """A program over sites, and where its parts are.
+
+    Parameters
+    ----------
+    problem : classes, slots and columns.
+    sites : the sites, each by itself.
+    single : whether every GPU is a unit of its own.
+    program : variables and rows, without costs and without the demand.
+    columns : (unit, column) to the variable that counts GPUs.
+    taken : (class, unit, slot) to the variable that counts instances.
+    groups : (class, (unit, slot) of each GPU) to the variable that counts replicas on exactly these linked GPUs.
+    """
+
+    problem: Problem
+    sites: Sequence[Site]
+    single: bool
+    program: Program = field(default_factory=Program)
+    columns: dict[tuple[int, int], int] = field(default_factory=dict)
+    taken: dict[Taken, int] = field(default_factory=dict)
+    groups: dict[Group, int] = field(default_factory=dict)
+
+    @cached_property
+    def units(self) -> list[Unit]:
+        """The units of all sites."""
+        found: dict[tuple[int, int, int, int], list[int]] = {}
+        for number, site in enumerate(self.sites):
+            for position, (kind, node) in enumerate(site.gpus):
+                found.setdefault((number, node, kind, position if self.single else -1), []).append(position)
+        return [Unit(site, node, kind, tuple(gpus)) for (site, node, kind, _), gpus in found.items()]
+
+    @cached_property
+    def share(self) -> int:
+        """Into how many parts a replica's needs are divided, so that its GPUs have equal whole shares."""
+        return lcm(*(c.size for c in self.problem.classes))
+
+    def read(self, answer: Answer) -> Contents:
+        """Return the contents that a solution describes."""
+        assert answer.values is not None
+        values = answer.values
+        return Contents(
+            {key: int(values[v]) for key, v in self.columns.items() if values[v]},
+            {key: int(values[v]) for key, v in self.taken.items() if values[v]},
+            {key: int(values[v]) for key, v in self.groups.items() if values[v]},
+        )
+
+    def terms_of_site(self, site: int, number: int, amounts: Mapping[Taken, Terms]) -> Terms:
+        """Return the terms that count instances of a class on a site."""
+        return [term for unit in self.units_of_site[site] for term in self.terms_of_unit(unit, number, amounts)]
+
+    def terms_of_unit(self, unit: int, number: int, amounts: Mapping[Taken, Terms]) -> Terms:
+        """Return the terms that count instances of a class on a unit."""
+        return [term for slot in self.slots_of[number, unit] for term in amounts.get((number, unit, slot), ())]
+
+    @cached_property
+    def units_of_site(self) -> list[list[int]]:
+        """Units of each site."""
+        found: list[list[int]] = [[] for _ in self.sites]
+        for number, unit in enumerate(self.units):
+            found[unit.site].append(number)
+        return found
+
+    @cached_property
+    def slots_of(self) -> dict[tuple[int, int], list[int]]:
+        """(class, unit) to the slots that the class may take there."""
+        by_kind: dict[int, list[int]] = {}
+        for unit, of in enumerate(self.units):
+            by_kind.setdefault(of.kind, []).append(unit)
+        everywhere = range(len(self.units))
+        found: dict[tuple[int, int], list[int]] = {(c, u): [] for c in range(len(self.problem.classes)) for u in everywhere}
+        for number, c in enumerate(self.problem.classes):
+            for slot in c.options:
+                for unit in by_kind.get(self.problem.slots[slot].kind, ()):
+                    found[number, unit].append(slot)
+        return found
+
+    @cached_property
+    def columns_of_kind(self) -> dict[int, list[tuple[int, Column]]]:
+        """Columns of each kind with their numbers."""
+        found: dict[int, list[tuple[int, Column]]] = {}
+        for number, column in enumerate(self.problem.columns):
+            found.setdefault(column.kind, []).append((number, column))
+        return found
+
+    def room(self, units: Iterable[int]) -> int:
+        """Return the most instances that units hold."""
+        total = 0
+        for number in units:
+            unit = self.units[number]
+            most = max((sum(n for _, n in column.slots) for _, column in self.columns_of_kind.get(unit.kind, ())), default=0)
+            total += len(unit.gpus) * most
+        return total
+
+
+def locate(problem: Problem, sites: Sequence[Site], *, single: bool) -> Located:
+    """Return the program of some sites, each by itself: what their GPUs hold, and every rule within a site.
+
+    Parameters
+    ----------
+    problem : classes, slots and columns; how much of a class is wanted is left to the caller.
+    sites : the sites.
+    single : whether single GPUs have to be told apart.
+    """
+    located = Located(problem, sites, single)
+    program = located.program
+    for number, of in enumerate(located.units):
+        counted = []
+        for column, _ in located.columns_of_kind.get(of.kind, ()):
+            located.columns[number, column] = variable = program.variable(len(of.gpus))
+            counted.append((variable, 1))
+        program.row(counted, high=len(of.gpus))
+    for (number, unit), slots in located.slots_of.items():
+        c = problem.classes[number]
+        for slot in slots:
+            if c.count:
+                located.taken[number, unit, slot] = program.variable(min(c.most(slot), located.room([unit])))
+    amounts = {key: [(variable, 1)] for key, variable in located.taken.items()}
+    slot_rows(located, amounts)
+    for number, c in enumerate(problem.classes):
+        mine = {(unit, slot): variable for (who, unit, slot), variable in located.taken.items() if who == number}
+        if c.count and c.linked:
+            located.groups |= linked_rows(located, number, mine, range(len(sites)))
+        elif c.count and c.size > 1:
+            equal_rows(located, number, mine, range(len(sites)))
+    rule_rows(located, amounts, range(len(sites)))
+    return located
+
+
+def slot_rows(located: Located, amounts: Mapping[Taken, Terms]) -> None:
+    """No more instances than the configurations offer."""
+    takers: dict[tuple[int, int], Terms] = {}
+    for (_, unit, slot), terms in amounts.items():
+        takers.setdefault((unit, slot), []).extend((variable, -n) for variable, n in terms)
+    offers: dict[tuple[int, int], Terms] = {}
+    for (unit, column), variable in located.columns.items():
+        for slot, n in located.problem.columns[column].slots:
+            offers.setdefault((unit, slot), []).append((variable, n))
+    for place, terms in takers.items():
+        located.program.row([*offers.get(place, ()), *terms], low=0)
+
+
+def equal_rows(located: Located, number: int, taken: Mapping[tuple[int, int], int], sites: Iterable[int]) -> None:
+    """Replicas that take several slots take equal ones in one host.
+
+    Parameters
+    ----------
+    located : the program.
+    number : the class.
+    taken : (unit, slot) to the variable that counts its instances.
+    sites : where they may be.
+    """
+    c = located.problem.classes[number]
+    for site in sites:
+        alike: dict[tuple[str, str, str], Terms] = {}
+        for unit in located.units_of_site[site]:
+            for slot in located.slots_of[number, unit]:
+                alike.setdefault(shape_of(located.problem, slot), []).append((taken[unit, slot], 1))
+        for terms in alike.values():
+            replicas = located.program.variable(c.count)
+            located.program.row([*terms, (replicas, -c.size)], low=0, high=0)
+
+
+def linked_rows(located: Located, number: int, taken: Mapping[tuple[int, int], int], sites: Iterable[int]) -> dict[Group, int]:
+    """Replicas take sets of GPUs whose links are good enough, one slot on each, all of one shape.
+
+    Parameters
+    ----------
+    located, number, taken, sites : as of `equal_rows`.
+
+    Returns
+    -------
+    (class, (unit, slot) of each GPU) to the variable that counts replicas there.
+    """
+    c = located.problem.classes[number]
+    groups: dict[Group, int] = {}
+    for site in sites:
+        users: dict[tuple[int, int], Terms] = {}
+        topology = located.sites[site].topology
+        unit_at = {located.units[unit].gpus[0]: unit for unit in located.units_of_site[site]}
+        for chosen in topology.groups(c.size, c.needs.link, rdma=c.needs.rdma) if topology is not None else ():
+            units = [unit_at[gpu] for gpu in chosen]
+            for slots in _alike(located, number, units):
+                places = tuple(zip(units, slots, strict=True))
+                groups[number, places] = variable = located.program.variable(c.count)
+                for place in places:
+                    users.setdefault(place, []).append((variable, 1))
+        for unit in located.units_of_site[site]:
+            for slot in located.slots_of[number, unit]:
+                located.program.row([*users.get((unit, slot), ()), (taken[unit, slot], -1)], low=0, high=0)
+    return groups
+
+
+def shape_of(problem: Problem, slot: int) -> tuple[str, str, str]:
+    """Return GPU model, mode and shape of a slot: slots are equal where these are."""
+    of = problem.slots[slot]
+    return problem.kinds[of.kind].model, of.mode, of.shape
+
+
+def _alike(located: Located, number: int, units: Sequence[int]) -> Iterable[tuple[int, ...]]:
+    """Return for every shape that a class may take on all of some units the slot on each."""
+    by_shape: list[dict[tuple[str, str, str, int], int]] = []
+    for unit in units:
+        slots = {}
+        for slot in located.slots_of[number, unit]:
+            slots[*shape_of(located.problem, slot), located.problem.slots[slot].tenant] = slot
+        by_shape.append(slots)
+    for key in by_shape[0]:
+        if all(key in slots for slots in by_shape):
+            yield tuple(slots[key] for slots in by_shape)
+
+
+def rule_rows(located: Located, amounts: Mapping[Taken, Terms], sites: Iterable[int], *, together: bool = True) -> None:
+    """Add the limits of hosts and the rules between neighbours on some sites.
+
+    Parameters
+    ----------
+    located : the program.
+    amounts : what counts the instances.
+    sites : the sites to look at.
+    together : whether workloads that must be together are looked at too.
+    """
+    chosen = list(sites)
+    for site in chosen:
+        _limit_rows(located, amounts, site)
+    places: dict[str, list[list[int]]] = {
+        "host": [located.units_of_site[site] for site in chosen],
+        "gpu": [[unit] for site in chosen for unit in located.units_of_site[site]],
+    }
+    for number, c in enumerate(located.problem.classes):
+        if c.count and c.needs.spread:
+            for units in places[c.needs.spread]:
+                per_place = c.size if c.needs.spread == "host" else 1
+                located.program.row(_instances(located, units, number, amounts), high=per_place)
+    pairs = {
+        (level, min(number, other), max(number, other))
+        for number, c in enumerate(located.problem.classes)
+        for other, level in c.needs.apart
+        if c.count and located.problem.classes[other].count
+    }
+    for level, a, b in sorted(pairs):
+        for units in places[level]:
+            presence = [_presence(located, units, number, amounts) for number in (a, b)]
+            located.program.row([(variable, 1) for variable in presence], high=1)
+    for number, c in enumerate(located.problem.classes):
+        for other, level in c.needs.together if together and c.count else ():
+            for units in places[level]:
+                there = _presence(located, units, number, amounts)
+                located.program.row([*_instances(located, units, other, amounts), (there, -1)], low=0)
+
+
+def _instances(located: Located, units: Sequence[int], number: int, amounts: Mapping[Taken, Terms]) -> Terms:
+    return [term for unit in units for term in located.terms_of_unit(unit, number, amounts)]
+
+
+def _presence(located: Located, units: Sequence[int], number: int, amounts: Mapping[Taken, Terms]) -> int:
+    """Return a variable that is 1 where a class has an instance on some units."""
+    variable = located.program.variable(1)
+    terms = _instances(located, units, number, amounts)
+    c = located.problem.classes[number]
+    most = max(1, min(located.room(units), max((c.most(slot) for slot in c.options), default=1)))
+    located.program.row([*terms, (variable, -most)], high=0)
+    return variable
+
+
+def _limit_rows(located: Located, amounts: Mapping[Taken, Terms], number: int) -> None:
+    site = located.sites[number]
+    units = located.units_of_site[number]
+    _limits(located, amounts, units, site.host)
+    for node, limits in enumerate(site.nodes):
+        if limits.binding:
+            _limits(located, amounts, [unit for unit in units if located.units[unit].node == node], limits)
+
+
+def _limits(located: Located, amounts: Mapping[Taken, Terms], units: Sequence[int], limits: Limits) -> None:
+    """Share out vCPUs, memory and VMs; a replica on several GPUs takes an equal part at each."""
+    if not limits.binding:
+        return
+    classes = located.problem.classes
+    for limit, needs in (
+        (limits.vcpus, [c.needs.vcpus for c in classes]),
+        (limits.ram_mib, [c.needs.ram_mib for c in classes]),
+        (limits.max_vms, [1] * len(classes)),
+    ):
+        if limit is None:
+            continue
+        terms = [
+            (variable, n * need * located.share // c.size)
+            for number, (c, need) in enumerate(zip(classes, needs, strict=True))
+            if need
+            for variable, n in _instances(located, units, number, amounts)
+        ]
+        if terms:
+            located.program.row(terms, high=limit * located.share)

@@ -1,0 +1,48 @@
+"""The stages of the objective, as costs of GPUs and of instances. Must not know how they are minimised.
+
+Every stage is linear: a configuration costs something for each GPU that takes it, an instance something for its slot.
+"""
+
+from __future__ import annotations
+
+from partitioner.solver.problem import Column, Problem, slot_cost
+
+STAGES = ("placed", "gpus", "cost", "power", "hosts", "waste", "spread", "headroom")
+"""Names of stages: replicas placed, GPUs in use, their cost [millionths of the currency per hour], their power [mW], hosts
+in use, memory of GPUs and instances beyond what is needed, most GPUs in use on one host, room left in GPUs in use."""
+MAXIMISED = ("placed", "headroom")
+"""Stages of which more is better."""
+LOCATED = ("hosts", "spread")
+"""Stages that need to know which host a GPU stands in."""
+_GIB = 1024
+
+
+def column_cost(problem: Problem, stage: str, column: Column) -> int:
+    """Return what one GPU of a configuration costs in a stage; what is maximised costs less than nothing.
+
+    A GPU with existing instances is in use whatever the plan does, so using it costs no GPU.
+    """
+    kind = problem.kinds[column.kind]
+    if stage == "gpus":
+        return int(not kind.kept)
+    if stage == "cost":
+        return 0 if kind.kept else kind.cost_micros
+    if stage == "power":
+        return 0 if kind.kept else kind.power_mw
+    if stage == "waste":  # all GPUs of one kind cost the same, so the number of GPUs says it already
+        return slot_cost(kind.memory_mib) if len(problem.kinds) > 1 else 0
+    if stage == "headroom":
+        return -sum(count * _room(problem, slot) for slot, count in column.slots)
+    return 0
+
+
+def instance_cost(problem: Problem, stage: str, slot: int) -> int:
+    """Return what one instance in a slot costs in a stage."""
+    if stage == "waste":
+        return problem.slots[slot].cost
+    return _room(problem, slot) if stage == "headroom" else 0
+
+
+def _room(problem: Problem, slot: int) -> int:
+    """Return the square of a slot's memory in GiB: one large free instance is worth more than the same in pieces."""
+    return max(1, round(problem.slots[slot].memory_mib / _GIB)) ** 2
