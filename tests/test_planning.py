@@ -113,25 +113,27 @@ def test_the_closed_form_agrees_on_ten_thousand_random_demands(part: int) -> Non
 def fewest(demand: dict[str, int]) -> int:
     """The solver's answer without placements, which is what takes the time for large demands."""
     from partitioner.solver import aggregate
-    from partitioner.solver.demand import build, supply_of_model
+    from partitioner.solver.demand import build
+    from partitioner.solver.supply import supply_of_model
     from partitioner.workload import read_workloads
 
     asked = read_workloads({name: n for name, n in demand.items() if n})
-    problem = build(asked, supply_of_model(gp.catalog.gpu("A100-80GB"), None, ("mig",))).problem
+    problem = build(asked, supply_of_model(gp.catalog.gpu("A100-80GB"), None, ("mig",)), None).problem
     return aggregate.solve(problem, deadline=time.monotonic() + 10, seed=0).gpus_used
 
 
 def test_the_integer_program_agrees_with_the_closed_form() -> None:
-    from partitioner.solver.demand import build, supply_of_model
+    from partitioner.solver.demand import build
     from partitioner.solver.formulation import formulate
     from partitioner.solver.integer import solve
+    from partitioner.solver.supply import supply_of_model
     from partitioner.workload import read_workloads
 
     rng = random.Random(1)
     for _ in range(50):
         demand = [rng.randint(0, 50) for _ in SIX]
         asked = read_workloads({name: n for name, n in zip(SIX, demand, strict=True) if n})
-        problem = build(asked, supply_of_model(gp.catalog.gpu("A100-80GB"), None, ("mig",))).problem
+        problem = build(asked, supply_of_model(gp.catalog.gpu("A100-80GB"), None, ("mig",)), None).problem
         answer = solve(formulate(problem).program, deadline=time.monotonic() + 10, seed=0)
         assert answer.objective == closed_form(tuple(demand))
 

@@ -155,8 +155,8 @@ def test_verification_shares_no_code_with_the_solvers() -> None:
 
 def test_columns_of_another_length_are_rejected(plan) -> None:
     shorter = with_layout(plan, occupant=plan.layout.occupant[:-1], replica=plan.layout.replica[:-1])
-    with pytest.raises(gp.VerificationError):
-        verify(shorter)
+    rejected(shorter, "columns do not match")
+    rejected(with_layout(plan, gpu_index=plan.layout.gpu_index[:-1]), "columns do not match")
     assert isinstance(plan.layout.occupant, np.ndarray)
 
 
@@ -170,7 +170,7 @@ def accepted(claim: Stated) -> Stated:
     return claim
 
 
-def rejected(claim: Stated, match: str) -> None:
+def rejected(claim: Stated | gp.Plan, match: str) -> None:
     with pytest.raises(gp.VerificationError, match=match):
         verify(claim)
 
@@ -346,6 +346,14 @@ def test_hosts_and_nodes_hold_what_they_have(name: str) -> None:
     host, right, wrong, match = LIMITS[name]
     accepted(limited(host, right))
     rejected(limited(host, wrong), match)
+
+
+def test_amounts_are_the_decimals_that_were_written() -> None:
+    """Three tenths are 0.3, though 0.1 + 0.1 + 0.1 is more in binary."""
+    lines = {"a/gpu0": "mig 1g.10gb@0=db.0 1g.10gb@1=db.1 1g.10gb@2=db.2"}
+    fleet = gp.Fleet((gp.Host("a", {"A100-80GB": 1}, ram_gib=0.3),))
+    accepted(stated((db(count=3, ram_gib=0.1),), fleet, lines))
+    rejected(stated((db(count=3, ram_gib=0.1000001),), fleet, lines), "a: 0.3 GiB of memory are taken; there are 0.3")
 
 
 def test_replicas_are_virtual_machines() -> None:
@@ -692,6 +700,14 @@ def test_prices_need_not_prove_what_a_search_proved(certificate: str) -> None:
 @pytest.mark.parametrize("fields", [{"tenant": "red"}, {"only_on": "a"}, {"never_on": "b/gpu1"}])
 def test_prices_prove_nothing_of_gpus_that_are_told_apart(fields: dict[str, object]) -> None:
     accepted(proven(prices={}, workloads=(replace(SMALL[0], **fields),)))
+
+
+def test_demands_of_nearly_the_same_size_are_priced_together() -> None:
+    lines = {f"a/gpu{gpu}": f"mig 3g.40gb@0=w{gpu}.0 3g.40gb@4=w{gpu}.1" for gpu in range(2)}
+    workloads = tuple(gp.Workload(f"w{gpu}", 2, memory_gib=30 + gpu) for gpu in range(2))
+    halves = {(A100, mode, name): Fraction(1, 2) for mode, name in (("mig", "3g.40gb"), ("mig", "4g.40gb"))}
+    halves |= {(A100, mode, name): Fraction(1) for mode, name in (("mig", "7g.80gb"), ("whole", "whole"))}
+    accepted(proven(2, workloads, lines, prices=halves, ratings={}, modes=("mig", "whole")))
 
 
 def test_jobs_cost_the_price_of_each_of_their_parts() -> None:

@@ -93,7 +93,7 @@ def build(workloads: Workloads, supply: Supply, calibration: Calibration | None)
 
 
 def _tenants(workloads: Workloads) -> dict[str | None, int]:
-    """Number the tenants from 1; one tenant alone has nobody to be kept from."""
+    """Return numbers for the tenants, from 1; none for one alone, which has nobody to be kept from."""
     names = list(dict.fromkeys(workload.tenant for workload in workloads if workload.tenant is not None))
     return {name: number for number, name in enumerate(names, 1)} if len(names) > 1 else {}
 
@@ -182,6 +182,8 @@ class _Builder:
                 plain = DemandClass(0, workload.priority, (), size=workload.gpus_per_replica)
                 number = self._new_class(plain, workload, options)
                 self.by_options[same] = number
+            else:  # the same is kept, but for other reasons
+                self._drop(options, self._tenants_of(workload))
             self.by_key[demand, beside] = number
         return number
 
@@ -198,8 +200,7 @@ class _Builder:
         self, plain: DemandClass, workload: Workload, options: Options, gains: Mapping[Option, int] | None = None
     ) -> int:
         number = len(self.classes)
-        tenant = self.tenants.get(workload.tenant)
-        tenants = range(len(self.tenants) + 1) if tenant is None else (tenant,)
+        tenants = self._tenants_of(workload)
         taken = [(option, self._slot(option, t)) for t in tenants for option in options.kept]
         self._drop(options, tenants)
         needs = Needs(
@@ -221,6 +222,11 @@ class _Builder:
         for option, slot in taken:
             self.profiles[number, slot] = option[2]
         return number
+
+    def _tenants_of(self, workload: Workload) -> Sequence[int]:
+        """Return whose GPUs a workload may use."""
+        tenant = self.tenants.get(workload.tenant)
+        return range(len(self.tenants) + 1) if tenant is None else (tenant,)
 
     def _drop(self, options: Options, tenants: Iterable[int]) -> None:
         for (kind, mode, profile), by in options.replaced:

@@ -126,7 +126,7 @@ def by_identity(
     for position, name in enumerate(objective[1:]):
         located.program.cost = _costs(whole, name)
         if position or answer is None:
-            answer = _improve(whole, answer, name, deadline, seed)
+            answer = _improve(whole, answer, deadline, seed)
         if answer is None or answer.objective is None:
             return None
         bound = answer.bound if answer.bound is not None else _least(name)
@@ -140,7 +140,7 @@ def _least(stage: str) -> int:
     return -(2**62) if stage == "headroom" else 0
 
 
-def _improve(whole: _Whole, incumbent: Answer | None, stage: str, deadline: float, seed: int) -> Answer | None:
+def _improve(whole: _Whole, incumbent: Answer | None, deadline: float, seed: int) -> Answer | None:
     """Solve for a stage; where time is short the solution known before is valued anew."""
     program = whole.located.program
     share = time.monotonic() + 0.7 * max(0.0, deadline - time.monotonic())
@@ -239,7 +239,7 @@ def _placed(whole: _Whole, first: str, deadline: float, seed: int) -> tuple[Obje
         terms = [(v, 1) for v, c in zip(whole.left_out, classes, strict=True) if c.priority == level]
         for variable, _ in terms:
             program.cost[variable] = 1
-        found = _improve(whole, incumbent, "placed", deadline, seed)
+        found = _improve(whole, incumbent, deadline, seed)
         if found is None or found.objective is None:
             return None
         incumbent = found
@@ -248,7 +248,7 @@ def _placed(whole: _Whole, first: str, deadline: float, seed: int) -> tuple[Obje
         bound += wanted - max(0, found.bound or 0)
         program.row(terms, high=found.objective)
     program.cost = _costs(whole, first)
-    return Objective("placed", value, bound), _improve(whole, incumbent, first, deadline, seed)
+    return Objective("placed", value, bound), _improve(whole, incumbent, deadline, seed)
 
 
 # -- the loss of a host ------------------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ def _failure_rows(whole: _Whole, profiles: dict[tuple[int, int], str]) -> None:
     """Whatever site fails, what it held fits into instances cut and free elsewhere, rules and limits kept."""
     located = whole.located
     program, classes = located.program, located.problem.classes
-    for (number, unit, slot), _ in located.taken.items():
+    for number, unit, slot in located.taken:
         key = (unit, slot, profiles[number, slot])
         if key not in whole.spare:
             whole.spare[key] = program.variable(located.room([unit]))
@@ -287,7 +287,7 @@ def _failure_rows(whole: _Whole, profiles: dict[tuple[int, int], str]) -> None:
 
 
 def _survivors(whole: _Whole, amounts: dict[Taken, Terms]) -> None:
-    """What runs after a failure is all that was placed."""
+    """Require that what runs after a failure is all that was placed."""
     located = whole.located
     for number, c in enumerate(located.problem.classes):
         terms = [(variable, n * c.gain(slot)) for (of, _, slot), some in amounts.items() if of == number for variable, n in some]

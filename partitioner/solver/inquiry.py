@@ -110,11 +110,12 @@ def answer(inquiry: Inquiry, *, deadline: float, seed: int, why: bool = True) ->
     rules = rules_of(demand.problem, inquiry.fleet, inquiry.objective, inquiry.host_failures)
     if rules.hosts and inquiry.fleet is None:
         _raise_no_hosts(inquiry)
-    find = _located if rules.located else _counted
-    return find(inquiry, supply, demand, rules, deadline, seed, why)
+    if rules.located:
+        return _located(inquiry, supply, demand, rules, deadline, seed)
+    return _counted(inquiry, supply, demand, deadline, seed, why=why)
 
 
-def _counted(inquiry: Inquiry, supply: Supply, demand: Demand, rules: Rules, deadline: float, seed: int, why: bool) -> Answer:
+def _counted(inquiry: Inquiry, supply: Supply, demand: Demand, deadline: float, seed: int, *, why: bool) -> Answer:
     """Answer where counting configurations is enough."""
     workloads = inquiry.workloads
     solution = aggregate.solve(demand.problem, objective=inquiry.objective, deadline=deadline, seed=seed)
@@ -135,7 +136,7 @@ def _counted(inquiry: Inquiry, supply: Supply, demand: Demand, rules: Rules, dea
     )
 
 
-def _located(inquiry: Inquiry, supply: Supply, demand: Demand, rules: Rules, deadline: float, seed: int, why: bool) -> Answer:
+def _located(inquiry: Inquiry, supply: Supply, demand: Demand, rules: Rules, deadline: float, seed: int) -> Answer:
     """Answer where hosts or single GPUs have to be told apart."""
     workloads, problem = inquiry.workloads, demand.problem
     sites = sites_of(problem, supply, rules)
@@ -236,10 +237,10 @@ def _raise_unknown_places(workloads: Workloads, unknown: set[str], there: list[s
     complaints: list[Complaint] = []
     for index, workload in enumerate(workloads):
         for field_name in ("only_on", "never_on"):
-            for place in getattr(workload, field_name):
-                if place in unknown:
-                    hint = did_you_mean(place, there) if there else "without a fleet there are no hosts; give fleet="
-                    message = f"{place!r} is no host and no GPU (written 'host/gpu0') of the fleet; {hint}".rstrip("; ")
+            for name in getattr(workload, field_name):
+                if name in unknown:
+                    hint = did_you_mean(name, there) if there else "without a fleet there are no hosts; give fleet="
+                    message = f"{name!r} is no host and no GPU (written 'host/gpu0') of the fleet; {hint}".rstrip("; ")
                     complaints.append(workloads.problem(index, message, field_name))
     raise SpecError(complaints[:_MAX_PROBLEMS])
 

@@ -160,22 +160,25 @@ def _undominated(options: list[Option], supply: Supply, ratings: Mapping[Option,
         mine = [option for option in options if option[0] == kind]
         gain = {option: ratings[option].throughput_rps if ratings else 1.0 for option in mine}
         offers = {mode: offered(supply.kinds[kind], mode) for mode in supply.kinds[kind].modes}
-        better = [
-            [
-                other
-                for other, rival in enumerate(mine)
-                if other != number
-                and _never_worse(offers, rival, option, gain)
-                and (other < number or not _never_worse(offers, option, rival, gain))
-            ]
-            for number, option in enumerate(mine)
-        ]
-        kept += [option for option, rivals in zip(mine, better, strict=True) if not rivals]
-        for option, rivals in zip(mine, better, strict=True):
-            if rivals:  # being never worse is transitive, so one of the better ones is itself unbeaten
-                best = next(mine[rival] for rival in rivals if not better[rival])
-                replaced.append((option, best if best[1] == option[1] else None))
+        stand_in: dict[Option, Option] = {}
+        for option in mine:
+            rivals = (rival for rival in mine if rival != option and rival not in stand_in)
+            better = next((rival for rival in rivals if _never_worse(offers, rival, option, gain)), None)
+            if better is not None:
+                stand_in[option] = better
+        kept += [option for option in mine if option not in stand_in]
+        replaced += [(option, _last(option, stand_in)) for option in stand_in]
     return Options(tuple(kept), tuple(replaced), ratings or {})
+
+
+def _last(option: Option, stand_in: Mapping[Option, Option]) -> Option | None:
+    """Follow stand-ins to the one that was kept; None where the way leads through another mode."""
+    mode = option[1]
+    while option in stand_in:
+        option = stand_in[option]
+        if option[1] != mode:
+            return None
+    return option
 
 
 def _never_worse(offers: Mapping[str, Geometry], rival: Option, option: Option, gain: Mapping[Option, float]) -> bool:

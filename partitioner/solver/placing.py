@@ -63,7 +63,7 @@ class _Placer:
     at: dict[Named, dict[int, list[_Gpu]]] = field(default_factory=dict)
     hosted: dict[tuple[Named, int], list[tuple[int, int]]] = field(default_factory=dict)
 
-    def site(self, site: Site, filled: Filled, units: list[Unit], rows: tuple[int, ...]) -> None:
+    def fill(self, filled: Filled, units: list[Unit], rows: tuple[int, ...]) -> None:
         """Place the contents of one site."""
         here = (filled.site, filled.copy)
         at = self.at[here] = self._cut(filled, units, rows)
@@ -187,9 +187,9 @@ def place(
     for number, filled in enumerate(arrangement.filled):
         site = sites[filled.site]
         rows = site.members[filled.copy] if site.members else (number,)
-        placer.site(site, filled, units[filled.site], rows)
+        placer.fill(filled, units[filled.site], rows)
     layout = placer.layout()
-    left = _left_out(workloads, class_of, arrangement.placed, members)
+    left = _left_out(workloads, arrangement.placed, members)
     return layout, left, tuple(_failover(placer, layout, sites, arrangement))
 
 
@@ -247,7 +247,7 @@ def _stream(workloads: Workloads, rows: list[int]) -> Iterator[tuple[int, int]]:
             number += 1
 
 
-def _left_out(workloads: Workloads, class_of: Index, placed: tuple[int, ...], members: list[list[int]]) -> Index:
+def _left_out(workloads: Workloads, placed: tuple[int, ...], members: list[list[int]]) -> Index:
     left = np.zeros(len(workloads), dtype=np.int32)
     for number, rows in enumerate(members):
         have = placed[number]

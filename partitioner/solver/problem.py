@@ -139,11 +139,11 @@ class DemandClass:
         return self.needs.link is not None or self.needs.rdma
 
     def gain(self, slot: int) -> int:
-        """What one instance in a slot adds to the goal."""
+        """Return what one instance in a slot adds to the goal."""
         return self.yields[self.options.index(slot)] if self.yields else 1
 
     def most(self, slot: int) -> int:
-        """The most instances that are ever needed in a slot."""
+        """Return the most instances that are ever needed in a slot."""
         return -(-self.goal // self.gain(slot))
 
 
