@@ -111,6 +111,10 @@ def plan_mig(
     fleet: object = None,
     time_limit_s: float = 10.0,
     seed: int = 0,
+    *,
+    objective: Sequence[str] = ("placed", "gpus", "waste"),
+    host_failures: int = 0,
+    calibration: Calibration | None = None,
 ) -> Plan:
     """Find a provably best way to cut GPUs into MIG slices.
 
@@ -121,7 +125,7 @@ def plan_mig(
     gpu : the GPU model.
     gpus : how many there are; None asks how many are needed.
     fleet : instead of `gpu` and `gpus`, a fleet, of which the GPUs with MIG are used.
-    time_limit_s, seed : see `plan`.
+    time_limit_s, seed, objective, host_failures, calibration : see `plan`.
 
     Raises
     ------
@@ -133,7 +137,18 @@ def plan_mig(
     >>> plan_mig("4g+2g+1g").gpus_used
     1
     """
-    return _plan_modes(("mig",), workloads, gpu, gpus, fleet, time_limit_s, seed)
+    return _plan_modes(
+        ("mig",),
+        workloads,
+        gpu,
+        gpus,
+        fleet,
+        time_limit_s=time_limit_s,
+        seed=seed,
+        objective=objective,
+        host_failures=host_failures,
+        calibration=calibration,
+    )
 
 
 def plan_vgpu(
@@ -143,13 +158,18 @@ def plan_vgpu(
     fleet: object = None,
     time_limit_s: float = 10.0,
     seed: int = 0,
+    *,
+    objective: Sequence[str] = ("placed", "gpus", "waste"),
+    host_failures: int = 0,
+    calibration: Calibration | None = None,
 ) -> Plan:
     """Find a provably best way to cut GPUs into vGPUs: time-sliced (equal or mixed size) and MIG-backed.
 
     Parameters
     ----------
     workloads : what has to run; vGPU types in any spelling (``T4-4Q``, ``grid_t4-4q``, ``A100D-3-40C``).
-    gpu, gpus, fleet, time_limit_s, seed : see `plan_mig`.
+    gpu, gpus, fleet : see `plan_mig`.
+    time_limit_s, seed, objective, host_failures, calibration : see `plan`.
 
     Raises
     ------
@@ -161,7 +181,18 @@ def plan_vgpu(
     >>> plan_vgpu({"T4-4Q": 5, "T4-8Q": 1}, gpu="T4").gpus_used
     3
     """
-    return _plan_modes(("vgpu", "mig"), workloads, gpu, gpus, fleet, time_limit_s, seed)
+    return _plan_modes(
+        ("vgpu", "mig"),
+        workloads,
+        gpu,
+        gpus,
+        fleet,
+        time_limit_s=time_limit_s,
+        seed=seed,
+        objective=objective,
+        host_failures=host_failures,
+        calibration=calibration,
+    )
 
 
 def _plan_modes(
@@ -170,14 +201,13 @@ def _plan_modes(
     gpu: str | GpuModel,
     gpus: int | None,
     fleet: object,
-    time_limit_s: float,
-    seed: int,
+    **others: Any,
 ) -> Plan:
     if fleet is not None:
         if gpus is not None:
             raise SpecError("fleet and gpus are both given; a fleet says how many GPUs there are")
-        return plan(workloads, fleet=fleet, modes=modes, time_limit_s=time_limit_s, seed=seed)
-    return plan(workloads, gpu=gpu, gpus=gpus, modes=modes, time_limit_s=time_limit_s, seed=seed)
+        return plan(workloads, fleet=fleet, modes=modes, **others)
+    return plan(workloads, gpu=gpu, gpus=gpus, modes=modes, **others)
 
 
 # -- input -------------------------------------------------------------------------------------------------------------
@@ -240,6 +270,8 @@ def _check_objective(objective: Sequence[str], fleet: Fleet | None) -> tuple[str
         raise SpecError(f"objective is {stages!r}; it starts with 'placed' and names each stage once")
     if fleet is None and (located := [stage for stage in stages if stage in LOCATED]):
         raise SpecError(f"objective {located[0]!r} counts hosts; give a fleet")
+    if "headroom" in stages and "gpus" not in stages[: stages.index("headroom")]:
+        raise SpecError("objective 'headroom' looks at the GPUs in use; name 'gpus' before it")
     _check_figures_known(stages, fleet)
     return stages if "gpus" in stages else (*stages, "gpus")
 

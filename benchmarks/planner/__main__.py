@@ -219,9 +219,9 @@ def _services(options: argparse.Namespace) -> tuple[str, bool]:
     columns += [text for name in SERVICE_PEERS for text in (name, "over the bound", "time")]
     body += table(columns, [_service_rivals(result) for result in found])
     body += (
-        "\n\nThe plan's time is from the services to the verified plan, once, and includes looking the figures up in a calibration"
-        " that has answered nothing yet, which takes the time of the last column; the peers have them for nothing."
-        " In the server scenario, the smallest profile that keeps a latency, which first fit takes, may do so at few requests/s only."
+        "\n\nThe plan's time is from the services to the verified plan, once. It includes looking the figures up in a calibration"
+        " that has answered nothing yet, which alone takes the time of the last column; the peers have them for nothing. In the"
+        " server scenario the smallest profile that keeps a latency, which first fit takes, may do so at a few requests/s only."
     )
     body += "".join(
         f"\n\nWRONG: {result.size.services} services, {result.scenario}: "

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations, product
 
 from benchmarks.planner.mixes import GPU, Mix
-from benchmarks.planner.service_quality import LATE
+from benchmarks.planner.service_quality import LATE, ROUNDING
 from partitioner import Fleet, Gpu, Host, Workload, catalog, plan
 from partitioner.errors import SpecError, did_you_mean
 
@@ -81,7 +81,7 @@ class Outcome:
     @property
     def holds(self) -> bool:
         """Whether every replica is placed, the plan is as close to its bound as is wanted, and in time."""
-        good = self.status == "optimal" if self.case.gap == 0 else 0 <= self.gap <= self.case.gap
+        good = self.status == "optimal" if self.case.gap == 0 else 0 <= self.gap <= self.case.gap + ROUNDING
         return good and self.placed == self.case.replicas and self.in_time
 
 
@@ -119,8 +119,8 @@ def run(case: Case, *, seed: int) -> Outcome:
 INVENTORY = {"A100-80GB": 35, "A100-40GB": 10, "H100-80GB": 20, "A30-24GB": 10, "L40S": 10, "T4": 15}
 """GPU model to its share of the fleet [%]: more than what asks for cut compute is A100 and H100."""
 
-MEMORY_GIB = tuple(x / 4 for x in range(2, 160)) + tuple(x / 2 for x in range(80, 150))
-"""Memory asked for [GiB]: far more sizes than there are profiles, as users name them."""
+LARGEST_GIB = 75.0
+"""Most memory asked for [GiB]; half of the demands ask for less than 5 GiB."""
 
 
 def many_demands(*, seed: int, demands: int = 20_000, replicas: int = 1_000_000) -> Case:
@@ -135,7 +135,7 @@ def many_demands(*, seed: int, demands: int = 20_000, replicas: int = 1_000_000)
     numbers = random.Random(seed)  # noqa: S311 - demands are drawn, nothing is encrypted
     drawn: dict[tuple[float, int | None, float | None, str], None] = {}
     while len(drawn) < demands:
-        memory = MEMORY_GIB[int(len(MEMORY_GIB) * numbers.random() ** 4)]  # many small, few large
+        memory = round(0.5 + (LARGEST_GIB - 0.5) * numbers.random() ** 4, 3)  # many small, few large; hardly two alike
         slices = numbers.choices((None, 1, 2, 3, 4), weights=(12, 4, 2, 1, 1))[0]
         share = numbers.randint(2, 41) / 100 if numbers.random() < 1 / 3 else None
         drawn[memory, slices, share, numbers.choices(("any", "hardware"), weights=(3, 1))[0]] = None
@@ -155,7 +155,7 @@ def many_demands(*, seed: int, demands: int = 20_000, replicas: int = 1_000_000)
     return Case(f"{demands:,} demands", workloads, "gpus", 0.0, 5.0, fleet=inventory(max(8, round(replicas * GPUS_PER_REPLICA))))
 
 
-GPUS_PER_REPLICA = 0.34
+GPUS_PER_REPLICA = 0.45
 """GPUs of the inventory for each replica of `many_demands`: all can be placed, on most of the GPUs."""
 
 

@@ -17,6 +17,8 @@ MODES = ("mig", "whole")
 
 LATE = 1.1
 """A deadline is kept when the plan comes within this multiple of it."""
+ROUNDING = 1e-9
+"""Gaps are compared with this tolerance: they are quotients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class ServiceComparison:
     @property
     def good(self) -> bool:
         """Whether the plan is as close to its bound as is wanted; where proof is wanted, of every stage."""
-        return self.gap <= self.size.gap and (self.size.gap > 0 or self.status == "optimal")
+        return self.gap <= self.size.gap + ROUNDING and (self.size.gap > 0 or self.status == "optimal")
 
     @property
     def sound(self) -> bool:

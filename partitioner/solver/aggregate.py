@@ -263,7 +263,7 @@ def _prices(problem: Problem, form: Formulation, stage: str, deadline: float) ->
     relaxed = relax(form.program, time_limit_s=max(0.01, deadline - time.monotonic()))
     if relaxed is None:
         return None, 0
-    values = relaxed[1]
+    values = relaxed.duals
     weights = [Fraction(0)] * len(problem.kinds)
     for column in problem.columns:
         weights[column.kind] = Fraction(column_cost(problem, stage, column))

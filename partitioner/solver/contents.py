@@ -111,8 +111,9 @@ class _Search:
 
     @property
     def wanted_exactly(self) -> set[int]:
-        """Classes others must be with: none of their instances may be dropped afterwards."""
-        return {other for c in self.problem.classes for other, _ in c.needs.together}
+        """Classes of which no instance may be dropped afterwards: others must be with them, or replicas take several."""
+        beside = {other for c in self.problem.classes for other, _ in c.needs.together}
+        return beside | {number for number, c in enumerate(self.problem.classes) if c.size > 1 or c.linked}
 
     # -- pricing ---------------------------------------------------------------------------------------------------
 
@@ -139,11 +140,11 @@ class _Search:
             relaxed = relax(program, time_limit_s=max(0.01, self.deadline - time.monotonic()))
             if relaxed is None:
                 return best
-            value, prices = relaxed
+            prices = relaxed.duals
             bound, improving = self._round(stage, prices[class_rows].tolist(), prices[settled_rows].tolist())
             if bound is not None:
                 best = bound if best is None else max(best, bound)
-            if not improving or (best is not None and best >= ceil(value - 1e-6)):
+            if not improving or (best is not None and best >= ceil(relaxed.value - 1e-6)):
                 break
         return best
 

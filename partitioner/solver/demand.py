@@ -18,7 +18,7 @@ from partitioner.geometry import Profile
 from partitioner.performance import Calibration, Rating
 from partitioner.solver.configurations import shapes
 from partitioner.solver.options import Option, Options, SizeSteps, options_of
-from partitioner.solver.problem import PREFERENCES, DemandClass, Needs, Problem, SlotType, slot_cost
+from partitioner.solver.problem import PREFERENCES, DemandClass, Needs, Problem, SlotType, exact, slot_cost
 from partitioner.solver.supply import Supply
 from partitioner.workload import Workload, Workloads
 
@@ -58,8 +58,15 @@ def throughput_units(throughputs: Sequence[float]) -> int:
     return int(10 ** max(0, math.ceil(4 - math.log10(min(throughputs)))))
 
 
-def build(workloads: Workloads, supply: Supply, calibration: Calibration | None) -> Demand:
+def build(workloads: Workloads, supply: Supply, calibration: Calibration | None, *, every: bool = False) -> Demand:
     """Return the aggregate problem of workloads on a supply.
+
+    Parameters
+    ----------
+    workloads, supply : what has to run, and the GPUs.
+    calibration : what models do on profiles; needed where there are services.
+    every : keep options that another is never worse than, too; where replicas move, a spare instance serves several
+        demands, and larger than need be is better than cut twice.
 
     Raises
     ------
@@ -76,7 +83,7 @@ def build(workloads: Workloads, supply: Supply, calibration: Calibration | None)
         demand = _key(workload, sizes)
         if demand not in found:
             try:
-                found[demand] = options_of(workload, supply, calibration)
+                found[demand] = options_of(workload, supply, calibration, every=every)
             except SpecError as error:
                 found[demand] = str(error)
         options = found[demand]
@@ -194,7 +201,7 @@ class _Builder:
         units = throughput_units([rating.throughput_rps for rating in ratings.values()]) if ratings else 1
         gains = {option: math.floor(rating.throughput_rps * units) for option, rating in ratings.items()}
         need = math.ceil(workload.rate * units)
-        return self._new_class(DemandClass(0, workload.priority, (), need), workload, options, gains)
+        return self._new_class(DemandClass(0, workload.priority, (), need=need), workload, options, gains)
 
     def _new_class(
         self, plain: DemandClass, workload: Workload, options: Options, gains: Mapping[Option, int] | None = None
@@ -205,7 +212,7 @@ class _Builder:
         self._drop(options, tenants)
         needs = Needs(
             workload.vcpus or 0,
-            math.ceil((workload.ram_gib or 0) * 1024),
+            exact(workload.ram_gib or 0),
             workload.spread,
             link=workload.gpu_link,
             rdma=workload.rdma,
@@ -214,6 +221,7 @@ class _Builder:
             replace(
                 plain,
                 options=tuple(slot for _, slot in taken),
+                profiles=tuple(option[2].name for option, _ in taken),
                 yields=tuple(gains[option] for option, _ in taken) if gains else (),
                 needs=needs,
             )

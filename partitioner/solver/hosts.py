@@ -7,7 +7,7 @@ program over all sites for what is left. The certificate says which of them prov
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from partitioner.solver import aggregate
@@ -30,7 +30,6 @@ def arrange(
     objective: Sequence[str],
     *,
     host_failures: int,
-    profiles: Mapping[tuple[int, int], str],
     deadline: float,
     seed: int,
 ) -> Arrangement:
@@ -43,10 +42,13 @@ def arrange(
     rules : what has to be told apart.
     objective : stages, ``placed`` first.
     host_failures : hosts whose loss the layout survives, 0 or 1.
-    profiles : (class, slot) to the profile an instance of the class gets there.
     deadline : on the clock of `time.monotonic` [s].
     seed : for the engines.
     """
+    if not sites:
+        return Arrangement(
+            (), (0,) * len(problem.classes), tuple(Objective(name, 0, 0) for name in objective), "no GPU is wanted"
+        )
     started = time.monotonic()
     relaxed = _relaxed(problem, objective, started + 0.2 * (deadline - started), seed)
     found: Arrangement | None = None
@@ -67,7 +69,6 @@ def arrange(
             single=rules.gpus,
             host_failures=host_failures,
             copies=_copies(sites, found),
-            profiles=dict(profiles),
             deadline=deadline,
             seed=seed,
         )

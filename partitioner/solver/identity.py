@@ -24,8 +24,8 @@ from partitioner.solver.located import (
     equal_rows,
     linked_rows,
     locate,
+    profile_of,
     rule_rows,
-    shape_of,
     slot_rows,
 )
 from partitioner.solver.problem import Objective, Problem
@@ -85,7 +85,6 @@ def by_identity(
     single: bool,
     host_failures: int,
     copies: Sequence[int] | None = None,
-    profiles: dict[tuple[int, int], str],
     deadline: float,
     seed: int,
 ) -> Arrangement | None:
@@ -99,7 +98,6 @@ def by_identity(
     single : whether single GPUs have to be told apart.
     host_failures : hosts whose loss the layout survives, 0 or 1.
     copies : how many of each site to name, where there are as many as needed.
-    profiles : (class, slot) to the profile an instance of the class gets there.
     deadline : on the clock of `time.monotonic` [s].
     seed : for the engines.
 
@@ -117,7 +115,7 @@ def by_identity(
     if "hosts" in objective:
         _count_sites(whole)
     if host_failures:
-        _failure_rows(whole, profiles)
+        _failure_rows(whole)
     found = _placed(whole, objective[1], deadline, seed)
     if found is None:
         return None
@@ -254,12 +252,12 @@ def _placed(whole: _Whole, first: str, deadline: float, seed: int) -> tuple[Obje
 # -- the loss of a host ------------------------------------------------------------------------------------------------
 
 
-def _failure_rows(whole: _Whole, profiles: dict[tuple[int, int], str]) -> None:
+def _failure_rows(whole: _Whole) -> None:
     """Whatever site fails, what it held fits into instances cut and free elsewhere, rules and limits kept."""
     located = whole.located
     program, classes = located.program, located.problem.classes
     for number, unit, slot in located.taken:
-        key = (unit, slot, profiles[number, slot])
+        key = (unit, slot, classes[number].profile(slot))
         if key not in whole.spare:
             whole.spare[key] = program.variable(located.room([unit]))
     held = {key: [(variable, 1)] for key, variable in located.taken.items()}
@@ -272,10 +270,11 @@ def _failure_rows(whole: _Whole, profiles: dict[tuple[int, int], str]) -> None:
                 moved = program.variable(program.upper[terms[0][0]])
                 whole.moves[failed, number, unit, slot] = moved
                 amounts[number, unit, slot] = [*terms, (moved, 1)]
-                free.setdefault((unit, slot, profiles[number, slot]), []).append((moved, 1))
+                free.setdefault((unit, slot, classes[number].profile(slot)), []).append((moved, 1))
         for key, terms in free.items():
             program.row([*terms, (whole.spare[key], -1)], high=0)
         _survivors(whole, amounts)
+        _no_more_than_lost(whole, failed)
         others = [site for site in range(len(located.sites)) if site != failed]
         rule_rows(located, amounts, others, together=False)
         for number, c in enumerate(classes):
@@ -284,6 +283,16 @@ def _failure_rows(whole: _Whole, profiles: dict[tuple[int, int], str]) -> None:
                 whole.groups |= {(failed, g): v for g, v in linked_rows(located, number, targets, others).items()}
             elif c.count and c.size > 1:
                 equal_rows(located, number, targets, others)
+
+
+def _no_more_than_lost(whole: _Whole, failed: int) -> None:
+    """Require of services that not more instances start elsewhere than were lost."""
+    located = whole.located
+    for number, c in enumerate(located.problem.classes):
+        if c.yields and c.count:
+            moved = [(v, 1) for (f, n, _, _), v in whole.moves.items() if (f, n) == (failed, number)]
+            lost = [(v, -1) for (n, unit, _), v in located.taken.items() if n == number and located.units[unit].site == failed]
+            located.program.row([*moved, *lost], high=0)
 
 
 def _survivors(whole: _Whole, amounts: dict[Taken, Terms]) -> None:
@@ -346,7 +355,7 @@ def _moves(whole: _Whole, values: Values, first: Sequence[int]) -> Iterator[Move
         if classes[number].size == 1:
             yield Move(whole.copies[failed], number, (named(unit, slot),), count)
         else:
-            key = (failed, number, located.units[unit].site, shape_of(located.problem, slot))
+            key = (failed, number, located.units[unit].site, profile_of(located.problem, number, slot))
             jobs.setdefault(key, []).extend([named(unit, slot)] * count)
     for (failed, number, *_), all_places in jobs.items():
         size = classes[number].size

@@ -106,7 +106,7 @@ def answer(inquiry: Inquiry, *, deadline: float, seed: int, why: bool = True) ->
         A workload asks for what does not exist on these GPUs; every such workload.
     """
     supply = supply_of(inquiry)
-    demand = build(inquiry.workloads, supply, inquiry.calibration)
+    demand = build(inquiry.workloads, supply, inquiry.calibration, every=inquiry.host_failures > 0)
     rules = rules_of(demand.problem, inquiry.fleet, inquiry.objective, inquiry.host_failures)
     if rules.hosts and inquiry.fleet is None:
         _raise_no_hosts(inquiry)
@@ -138,16 +138,15 @@ def _counted(inquiry: Inquiry, supply: Supply, demand: Demand, deadline: float, 
 
 def _located(inquiry: Inquiry, supply: Supply, demand: Demand, rules: Rules, deadline: float, seed: int) -> Answer:
     """Answer where hosts or single GPUs have to be told apart."""
-    workloads, problem = inquiry.workloads, demand.problem
+    workloads = inquiry.workloads
+    problem = demand.problem.with_counts([c.count if c.options else 0 for c in demand.problem.classes])
     sites = sites_of(problem, supply, rules)
-    names = {key: profile.name for key, profile in demand.profiles.items()}
     arrangement = arrange(
         problem,
         sites,
         rules,
         inquiry.objective,
         host_failures=inquiry.host_failures,
-        profiles=names,
         deadline=deadline,
         seed=seed,
     )
@@ -198,8 +197,11 @@ def _with_kept(supply: Supply, objectives: Sequence[Objective]) -> tuple[Objecti
         "power": sum(kind.power_mw * (kind.available or 0) for kind in kept),
         "hosts": sum(any(gpu.instances for gpu in host.gpus) for host in supply.fleet.hosts) if kept and supply.fleet else 0,
     }
+    peak = max((sum(bool(gpu.instances) for gpu in host.gpus) for host in supply.fleet.hosts), default=0) if supply.fleet else 0
     return tuple(
-        Objective(stage.name, stage.value + more.get(stage.name, 0), stage.bound + more.get(stage.name, 0))
+        Objective(stage.name, max(stage.value, peak), max(stage.bound, peak))
+        if stage.name == "spread"
+        else Objective(stage.name, stage.value + more.get(stage.name, 0), stage.bound + more.get(stage.name, 0))
         for stage in objectives
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from math import lcm
 
@@ -87,11 +88,6 @@ class Located:
             for position, (kind, node) in enumerate(site.gpus):
                 found.setdefault((number, node, kind, position if self.single else -1), []).append(position)
         return [Unit(site, node, kind, tuple(gpus)) for (site, node, kind, _), gpus in found.items()]
-
-    @cached_property
-    def share(self) -> int:
-        """Into how many parts a replica's needs are divided, so that its GPUs have equal whole shares."""
-        return lcm(*(c.size for c in self.problem.classes))
 
     def read(self, answer: Answer) -> Contents:
         """Return the contents that a solution describes."""
@@ -213,7 +209,7 @@ def equal_rows(located: Located, number: int, taken: Mapping[tuple[int, int], in
         alike: dict[tuple[str, str, str], Terms] = {}
         for unit in located.units_of_site[site]:
             for slot in located.slots_of[number, unit]:
-                alike.setdefault(shape_of(located.problem, slot), []).append((taken[unit, slot], 1))
+                alike.setdefault(profile_of(located.problem, number, slot), []).append((taken[unit, slot], 1))
         for terms in alike.values():
             replicas = located.program.variable(c.count)
             located.program.row([*terms, (replicas, -c.size)], low=0, high=0)
@@ -249,23 +245,23 @@ def linked_rows(located: Located, number: int, taken: Mapping[tuple[int, int], i
     return groups
 
 
-def shape_of(problem: Problem, slot: int) -> tuple[str, str, str]:
-    """Return GPU model, mode and shape of a slot: slots are equal where these are."""
+def profile_of(problem: Problem, number: int, slot: int) -> tuple[str, str, str]:
+    """Return GPU model, mode and profile that a class gets in a slot: profiles are equal where these are."""
     of = problem.slots[slot]
-    return problem.kinds[of.kind].model, of.mode, of.shape
+    return problem.kinds[of.kind].model, of.mode, problem.classes[number].profile(slot)
 
 
 def _alike(located: Located, number: int, units: Sequence[int]) -> Iterable[tuple[int, ...]]:
-    """Return for every shape that a class may take on all of some units the slot on each."""
-    by_shape: list[dict[tuple[str, str, str, int], int]] = []
+    """Return for every profile that a class may take on all of some units the slot on each."""
+    by_profile: list[dict[tuple[str, str, str, int], int]] = []
     for unit in units:
         slots = {}
         for slot in located.slots_of[number, unit]:
-            slots[*shape_of(located.problem, slot), located.problem.slots[slot].tenant] = slot
-        by_shape.append(slots)
-    for key in by_shape[0]:
-        if all(key in slots for slots in by_shape):
-            yield tuple(slots[key] for slots in by_shape)
+            slots[*profile_of(located.problem, number, slot), located.problem.slots[slot].tenant] = slot
+        by_profile.append(slots)
+    for key in by_profile[0]:
+        if all(key in slots for slots in by_profile):
+            yield tuple(slots[key] for slots in by_profile)
 
 
 def rule_rows(located: Located, amounts: Mapping[Taken, Terms], sites: Iterable[int], *, together: bool = True) -> None:
@@ -335,18 +331,21 @@ def _limits(located: Located, amounts: Mapping[Taken, Terms], units: Sequence[in
     if not limits.binding:
         return
     classes = located.problem.classes
-    for limit, needs in (
-        (limits.vcpus, [c.needs.vcpus for c in classes]),
-        (limits.ram_mib, [c.needs.ram_mib for c in classes]),
-        (limits.max_vms, [1] * len(classes)),
-    ):
+    shared: list[tuple[int | Fraction | None, list[Fraction]]] = [
+        (limits.vcpus, [Fraction(c.needs.vcpus) for c in classes]),
+        (limits.ram_gib, [c.needs.ram_gib for c in classes]),
+        (limits.max_vms, [Fraction(1)] * len(classes)),
+    ]
+    for limit, needs in shared:
         if limit is None:
             continue
+        shares = [need / c.size for c, need in zip(classes, needs, strict=True)]
+        whole = lcm(Fraction(limit).denominator, *(each.denominator for each in shares))
         terms = [
-            (variable, n * need * located.share // c.size)
-            for number, (c, need) in enumerate(zip(classes, needs, strict=True))
-            if need
+            (variable, int(n * each * whole))
+            for number, each in enumerate(shares)
+            if each
             for variable, n in _instances(located, units, number, amounts)
         ]
         if terms:
-            located.program.row(terms, high=limit * located.share)
+            located.program.row(terms, high=int(limit * whole))

@@ -45,8 +45,8 @@ class Options:
     ratings: Mapping[Option, Rating] = field(default_factory=dict)
 
 
-def options_of(workload: Workload, supply: Supply, calibration: Calibration | None) -> Options:
-    """Return what a workload may take.
+def options_of(workload: Workload, supply: Supply, calibration: Calibration | None, *, every: bool = False) -> Options:
+    """Return what a workload may take; `every` keeps options that another is never worse than.
 
     Raises
     ------
@@ -56,10 +56,11 @@ def options_of(workload: Workload, supply: Supply, calibration: Calibration | No
     """
     if workload.model is not None:
         assert calibration is not None
-        return _rated(workload, supply, calibration)
+        return _rated(workload, supply, calibration, every=every)
     if workload.profile is not None:
         return Options(tuple(_allowed(workload, supply, _named(workload.profile, supply))))
-    return _undominated(_allowed(workload, supply, _large_enough(workload, supply)), supply)
+    found = _allowed(workload, supply, _large_enough(workload, supply))
+    return Options(tuple(found)) if every else _undominated(found, supply)
 
 
 def _allowed(workload: Workload, supply: Supply, options: list[Option]) -> list[Option]:
@@ -100,7 +101,7 @@ _EPSILON = 1e-9
 # -- services ----------------------------------------------------------------------------------------------------------
 
 
-def _rated(workload: Workload, supply: Supply, calibration: Calibration) -> Options:
+def _rated(workload: Workload, supply: Supply, calibration: Calibration, *, every: bool) -> Options:
     """Return the profiles on which a model meets its latency, with what one instance serves there."""
     assert workload.model is not None
     possible = _named(workload.profile, supply) if workload.profile else _large_enough(workload, supply)
@@ -131,7 +132,7 @@ def _rated(workload: Workload, supply: Supply, calibration: Calibration) -> Opti
             ratings[option] = rating
     if not ratings:
         _raise_too_slow(workload, model, known, supply, calibration)
-    return _undominated(list(ratings), supply, ratings)
+    return Options(tuple(ratings), (), ratings) if every else _undominated(list(ratings), supply, ratings)
 
 
 def _raise_too_slow(workload: Workload, model: str, known: Sequence[Option], supply: Supply, calibration: Calibration) -> None:

@@ -11,7 +11,7 @@ from partitioner.geometry import Profile
 from partitioner.layout import NOBODY, Index, Layout, Pattern
 from partitioner.solver.arrangement import Arrangement, Filled, Named
 from partitioner.solver.assign import idle_pattern, pattern_of
-from partitioner.solver.located import Unit, locate, shape_of
+from partitioner.solver.located import Unit, locate, profile_of
 from partitioner.solver.problem import Problem
 from partitioner.solver.sites import Site
 from partitioner.solver.supply import Supply
@@ -48,6 +48,7 @@ class _Gpu:
     mode: str
     free: dict[int, int]
     held: list[tuple[int, str, int, int]] = field(default_factory=list)  # (slot, profile, workload, replica)
+    spare: list[tuple[int, str, int]] = field(default_factory=list)  # (slot, profile, start) of instances that stay free
 
 
 @dataclass
@@ -87,7 +88,7 @@ class _Placer:
             if c.size == 1 and not c.linked:
                 yield number, ((unit, slot),), count
             elif not c.linked:
-                jobs.setdefault((number, shape_of(self.problem, slot)), []).extend([(unit, slot)] * count)
+                jobs.setdefault((number, profile_of(self.problem, number, slot)), []).extend([(unit, slot)] * count)
         for (number, _), every in jobs.items():
             size = self.problem.classes[number].size
             for first in range(0, len(every), size):
@@ -142,13 +143,16 @@ class _Placer:
         replica = np.full(offsets[-1], NOBODY, dtype=np.int32)
         for row, gpu in self.gpus.items():
             kept = set(self.supply.kinds[gpu.kind].kept)
+            placements = patterns[pattern_rows[row]].placements
             places: dict[str, list[int]] = {}
-            for position, placement in enumerate(patterns[pattern_rows[row]].placements):
+            for position, placement in enumerate(placements):
                 if (placement.profile.name, placement.start) not in kept:
                     places.setdefault(placement.profile.name, []).append(position)
-            for _, profile, workload, number in sorted(gpu.held, key=lambda held: held[2] == NOBODY):
-                position = int(offsets[row]) + places[profile].pop(0)
-                occupant[position], replica[position] = workload, number
+            for slot, profile, workload, number in sorted(gpu.held, key=lambda held: held[2] == NOBODY):
+                position = places[profile].pop(0)
+                occupant[offsets[row] + position], replica[offsets[row] + position] = workload, number
+                if workload == NOBODY:
+                    gpu.spare.append((slot, profile, placements[position].start))
         names = tuple(workload.name for workload in self.workloads)
         fleet = self.supply.fleet
         if fleet is None:
@@ -195,25 +199,17 @@ def place(
 
 def _failover(placer: _Placer, layout: Layout, sites: tuple[Site, ...], arrangement: Arrangement) -> Iterator[Failover]:
     """Turn moves into names: which replica takes which free instance when its host fails."""
-    free: dict[int, list[tuple[str, int]]] = {}
-    for row, gpu in placer.gpus.items():
-        kept = set(placer.supply.kinds[gpu.kind].kept)
-        slots = layout.gpu(row).slots
-        free[row] = [(s.profile, s.start) for s in slots if s.workload is None and (s.profile, s.start) not in kept]
-    left: dict[Named, dict[int, list[tuple[str, int]]]] = {}
+    left: dict[Named, dict[int, list[tuple[int, str, int]]]] = {}
     waiting = {key: list(who) for key, who in placer.hosted.items()}
     for move in arrangement.moves:
-        here = left.setdefault(move.failed, {row: list(instances) for row, instances in free.items()})
+        here = left.setdefault(move.failed, {row: list(gpu.spare) for row, gpu in placer.gpus.items()})
         failed_row = sites[move.failed[0]].members[move.failed[1]][0]
         failed = str(layout.hosts[layout.gpu_host[failed_row]])
         for _ in range(move.count):
-            who = waiting[move.failed, move.number]
-            if not who:
-                break
-            workload, replica = who.pop(0)
+            workload, replica = waiting[move.failed, move.number].pop(0)
             for site, unit, slot in move.places:
                 profile = placer.profiles[move.number, slot].name
-                gpu, start = _take(placer.at[site][unit], here, profile)
+                gpu, start = _take(placer.at[site][unit], here, slot, profile)
                 yield Failover(
                     failed,
                     placer.workloads[workload].name,
@@ -226,11 +222,11 @@ def _failover(placer: _Placer, layout: Layout, sites: tuple[Site, ...], arrangem
                 )
 
 
-def _take(gpus: list[_Gpu], free: dict[int, list[tuple[str, int]]], profile: str) -> tuple[_Gpu, int]:
-    """Take a free instance of a profile on one of some GPUs."""
-    gpu, place = next((gpu, place) for gpu in gpus for place in free[gpu.row] if place[0] == profile)
+def _take(gpus: list[_Gpu], free: dict[int, list[tuple[int, str, int]]], slot: int, profile: str) -> tuple[_Gpu, int]:
+    """Take a free instance of a profile in a slot on one of some GPUs."""
+    gpu, place = next((gpu, place) for gpu in gpus for place in free[gpu.row] if place[:2] == (slot, profile))
     free[gpu.row].remove(place)
-    return gpu, place[1]
+    return gpu, place[2]
 
 
 def locate_units(problem: Problem, site: Site, *, single: bool) -> list[Unit]:

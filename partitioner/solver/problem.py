@@ -19,6 +19,11 @@ PREFERENCES = 16
 _COST_UNIT_MIB = 64
 
 
+def exact(number: float) -> Fraction:
+    """Return a number as it is written in decimals: 0.1 is one tenth."""
+    return Fraction(repr(number))
+
+
 def slot_cost(memory_mib: int, preference: int = 0) -> int:
     """Return the cost of memory for the last stage: its size, then a preference from 0 to `PREFERENCES` - 1."""
     return memory_mib // _COST_UNIT_MIB * PREFERENCES + preference
@@ -79,7 +84,7 @@ class Needs:
 
     Parameters
     ----------
-    vcpus, ram_mib : what it takes of its host.
+    vcpus, ram_gib : what it takes of its host, in exact decimals as written.
     spread : ``gpu`` or ``host``: no two replicas of the class share one.
     apart : classes with which no ``gpu`` or ``host`` may be shared.
     together : classes of which a replica must be on the same ``gpu`` or ``host``.
@@ -88,7 +93,7 @@ class Needs:
     """
 
     vcpus: int = 0
-    ram_mib: int = 0
+    ram_gib: Fraction = Fraction(0)
     spread: str | None = None
     apart: tuple[tuple[int, str], ...] = ()
     together: tuple[tuple[int, str], ...] = ()
@@ -114,6 +119,7 @@ class DemandClass:
     count : replicas wanted; of a service 1, or 0 where it is not to be served.
     priority : higher ones are placed first.
     options : rows of `Problem.slots`.
+    profiles : name of the profile that it gets in each of `options`.
     need : throughput that a service needs in all, in units of its own; 0 for replicas.
     yields : throughput of one instance of a service in each of `options`, in the same units; empty for replicas.
     size : slots that one replica takes; of one shape, in one host.
@@ -123,6 +129,7 @@ class DemandClass:
     count: int
     priority: int
     options: tuple[int, ...]
+    profiles: tuple[str, ...] = ()
     need: int = 0
     yields: tuple[int, ...] = ()
     size: int = 1
@@ -136,7 +143,11 @@ class DemandClass:
     @property
     def linked(self) -> bool:
         """Whether a replica needs GPUs that are linked well, to each other or to NICs."""
-        return self.needs.link is not None or self.needs.rdma
+        return (self.needs.link is not None and self.size > 1) or self.needs.rdma
+
+    def profile(self, slot: int) -> str:
+        """Return the name of the profile that it gets in a slot."""
+        return self.profiles[self.options.index(slot)]
 
     def gain(self, slot: int) -> int:
         """Return what one instance in a slot adds to the goal."""

@@ -6,19 +6,17 @@ not know how a plan is found.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
 from partitioner.fleet import Fleet, Host
-from partitioner.solver.problem import Problem
+from partitioner.solver.problem import Problem, exact
 from partitioner.solver.stages import LOCATED
 from partitioner.solver.supply import Supply
 from partitioner.topology import Topology
-
-MIB_PER_GIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +24,13 @@ class Limits:
     """What a host or a NUMA node has to share out; None where nothing limits."""
 
     vcpus: int | None = None
-    ram_mib: int | None = None
+    ram_gib: Fraction | None = None
     max_vms: int | None = None
 
     @property
     def binding(self) -> bool:
         """Whether anything limits."""
-        return (self.vcpus, self.ram_mib, self.max_vms) != (None, None, None)
+        return (self.vcpus, self.ram_gib, self.max_vms) != (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ def _limited(problem: Problem, fleet: Fleet | None) -> bool:
     if fleet is None:
         return False
     takes_vcpus = any(c.needs.vcpus for c in problem.classes)
-    takes_ram = any(c.needs.ram_mib for c in problem.classes)
+    takes_ram = any(c.needs.ram_gib for c in problem.classes)
     return any(
         host.max_vms is not None
         or (takes_vcpus and (host.vcpus is not None or any(node.vcpus is not None for node in host.numa)))
@@ -128,11 +126,11 @@ def sites_of(problem: Problem, supply: Supply, rules: Rules) -> tuple[Site, ...]
 
 def _site(host: Host, kinds: Sequence[int], in_use: Sequence[bool]) -> Site:
     node_of = {gpu: number for number, node in enumerate(host.numa) for gpu in node.gpus}
-    nodes = tuple(Limits(node.vcpus, _mib(node.ram_gib)) for node in host.numa) or (Limits(),)
+    nodes = tuple(Limits(node.vcpus, _gib(node.ram_gib)) for node in host.numa) or (Limits(),)
     gpus = tuple((kind, node_of.get(position, 0)) for position, kind in enumerate(kinds))
-    limits = Limits(host.vcpus, _mib(host.ram_gib), host.max_vms)
+    limits = Limits(host.vcpus, _gib(host.ram_gib), host.max_vms)
     return Site(gpus, limits, nodes, host.links, sum(in_use[kind] for kind in kinds))
 
 
-def _mib(gib: float | None) -> int | None:
-    return None if gib is None else math.floor(gib * MIB_PER_GIB)
+def _gib(number: float | None) -> Fraction | None:
+    return None if number is None else exact(number)

@@ -29,8 +29,8 @@ def column_cost(problem: Problem, stage: str, column: Column) -> int:
         return 0 if kind.kept else kind.cost_micros
     if stage == "power":
         return 0 if kind.kept else kind.power_mw
-    if stage == "waste":  # all GPUs of one kind cost the same, so the number of GPUs says it already
-        return slot_cost(kind.memory_mib) if len(problem.kinds) > 1 else 0
+    if stage == "waste":
+        return 0 if kind.kept else slot_cost(kind.memory_mib)
     if stage == "headroom":
         return -sum(count * _room(problem, slot) for slot, count in column.slots)
     return 0
