@@ -14,6 +14,7 @@ from fractions import Fraction
 from math import ceil
 
 import numpy as np
+import numpy.typing as npt
 
 from partitioner.solver.arrangement import Arrangement, Filled, cost_of, gains_of, placed_of, stage_costs
 from partitioner.solver.integer import Answer, Program, relax, solve
@@ -25,6 +26,12 @@ CERTIFICATE = "contents (column generation)"
 _PRECISION = 10_000_000  # parts into which the largest price is divided
 _PRICING_S = 5.0  # one pricing never takes longer; its bound is used then
 _DEAR = 10  # leaving a replica out costs as much as this many of the dearest contents
+
+
+_ROUNDS, _VARIED, _VARIATION = 6, 4, 0.25  # rounds of variation; fillings for each class in one; how far prices move
+
+_Whole = tuple[list[int], int]
+"""Counts of the known fillings, then what is left out of each class; and the cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ class _Search:
     pool: list[_Filling] = field(default_factory=list)
     known: set[tuple[int, frozenset[tuple[object, int]]]] = field(default_factory=set)
     settled: list[tuple[_Stage, int]] = field(default_factory=list)
+    fixed: dict[int, int] = field(default_factory=dict)
 
     # -- the master problem ----------------------------------------------------------------------------------------
 
@@ -80,18 +88,21 @@ class _Search:
         class_rows = []
         for number, c in enumerate(problem.classes):
             terms = [(v, f.gains[number]) for v, f in enumerate(self.pool) if f.gains[number]]
-            exact = number in self.wanted_exactly
-            row = program.row([*terms, (n + number, self.each(number))], low=c.goal, high=c.goal if exact else np.inf)
+            exact = number in self.wanted_exactly and not c.yields
+            goal = c.goal - sum(self.pool[f].gains[number] * count for f, count in self.fixed.items())
+            low = goal if exact else max(0, goal)
+            row = program.row([*terms, (n + number, self.each(number))], low=low, high=low if exact else np.inf)
             class_rows.append(row)
         site_rows = [
-            program.row([(v, 1) for v, f in enumerate(self.pool) if f.site == number], high=self.most(number))
+            program.row([(v, 1) for v, f in enumerate(self.pool) if f.site == number], high=self.left(number))
             for number in range(len(self.sites))
         ]
         settled_rows = []
         for before, value in self.settled:
             terms = [(v, self.cost(before, f)) for v, f in enumerate(self.pool)]
             terms += [(n + number, cost) for number, cost in enumerate(before.left_out)]
-            settled_rows.append(program.row([term for term in terms if term[1]], high=value))
+            rest = value - sum(self.cost(before, self.pool[f]) * count for f, count in self.fixed.items())
+            settled_rows.append(program.row([term for term in terms if term[1]], high=rest))
         return program, class_rows, site_rows, settled_rows
 
     def cost(self, stage: _Stage, filling: _Filling) -> int:
@@ -103,6 +114,10 @@ class _Search:
         needed = sum(-(-c.goal // min((c.gain(s) for s in c.options), default=1)) for c in self.problem.classes)
         count = self.sites[site].count
         return needed if count is None else min(count, needed)
+
+    def left(self, site: int) -> int:
+        """Return how many sites of a kind are left."""
+        return self.most(site) - sum(count for f, count in self.fixed.items() if self.pool[f].site == site)
 
     def each(self, number: int) -> int:
         """Return what one replica left out would have added to the goal of its class."""
@@ -132,8 +147,13 @@ class _Search:
         self.pool.append(_Filling(site, contents, gains_of(self.problem, contents)))
         return True
 
-    def generate(self, stage: _Stage) -> int | None:
-        """Add fillings until the linear relaxation is optimal; return a bound on the stage, None where time ran out."""
+    def generate(self, stage: _Stage, *, thorough: bool = False) -> int | None:
+        """Add fillings until the linear relaxation is optimal, and `thorough` also when its bound is found already.
+
+        Returns
+        -------
+        A bound on the stage; None where time ran out.
+        """
         best: int | None = None
         while time.monotonic() < self.deadline:
             program, class_rows, _, settled_rows = self.master(stage)
@@ -144,7 +164,7 @@ class _Search:
             bound, improving = self._round(stage, prices[class_rows].tolist(), prices[settled_rows].tolist())
             if bound is not None:
                 best = bound if best is None else max(best, bound)
-            if not improving or (best is not None and best >= ceil(relaxed.value - 1e-6)):
+            if not improving or (not thorough and best is not None and best >= ceil(relaxed.value - 1e-6)):
                 break
         return best
 
@@ -152,11 +172,7 @@ class _Search:
         """Price every kind of site once; return Lagrange's bound at these prices and whether a filling was added."""
         scale = self._scale(stage)
         rent = [round(max(0.0, -r) * scale) for r in rents]
-        worth = {
-            (number, slot): round(price * c.gain(slot) * scale)
-            for number, (c, price) in enumerate(zip(self.problem.classes, prices, strict=True))
-            for slot in c.options
-        }
+        worth = self._worth(prices, scale)
         total: Fraction | None = self._constant(stage, scale, worth, rent)
         improving = False
         for site in range(len(self.sites)):
@@ -165,10 +181,19 @@ class _Search:
             if answer.bound is None or total is None:
                 total = None
             else:
-                total += self.most(site) * min(0, answer.bound + constant)
-            if answer.values is not None and answer.objective is not None and answer.objective + constant < 0:
-                improving |= self.add(site, self.pricers[site].read(answer))
+                total += self.left(site) * min(0, answer.bound + constant)
+            for values in () if answer.values is None else (answer.values, *answer.others):
+                if sum(c * int(x) for c, x in zip(cost, values, strict=True)) + constant < 0:
+                    improving |= self.add(site, self.pricers[site].read(values))
         return (None if total is None else ceil(total / scale)), improving
+
+    def _worth(self, prices: Sequence[float] | npt.NDArray[np.float64], scale: int) -> dict[tuple[int, int], int]:
+        """Return what an instance of a class in a slot is worth, in whole parts."""
+        return {
+            (number, slot): round(float(price) * c.gain(slot) * scale)
+            for number, (c, price) in enumerate(zip(self.problem.classes, prices, strict=True))
+            for slot in c.options
+        }
 
     def _scale(self, stage: _Stage) -> int:
         largest = max([1, *stage.left_out, *(abs(self.cost(stage, filling)) for filling in self.pool)])
@@ -198,25 +223,108 @@ class _Search:
                 price = min(Fraction(worth[number, slot], c.gain(slot)) for slot in c.options)
                 left_out = scale * stage.left_out[number]
                 left_out += sum(r * before.left_out[number] for (before, _), r in zip(self.settled, rent, strict=True))
-                total += price * c.goal + c.count * min(Fraction(0), left_out - price * self.each(number))
-        return total - sum(r * value for (_, value), r in zip(self.settled, rent, strict=True))
+                goal = c.goal - sum(self.pool[f].gains[number] * n for f, n in self.fixed.items())
+                total += price * (goal if number in self.wanted_exactly and not c.yields else max(0, goal)) + c.count * min(
+                    Fraction(0), left_out - price * self.each(number)
+                )
+        taken = [sum(self.cost(before, self.pool[f]) * n for f, n in self.fixed.items()) for before, _ in self.settled]
+        return total - sum(r * (value - used) for (_, value), used, r in zip(self.settled, taken, rent, strict=True))
 
     # -- whole numbers ---------------------------------------------------------------------------------------------
 
     def best(self, stage: _Stage, deadline: float) -> _Best | None:
         """Return the best solution of a stage over fillings, with its bound."""
-        whole, self.deadline = self.deadline, time.monotonic() + 0.7 * max(0.0, deadline - time.monotonic())
+        whole, begun = self.deadline, time.monotonic()
+        self.deadline = begun + 0.5 * max(0.0, deadline - begun)
         bound = self.generate(stage)
+        self.deadline = time.monotonic() + 0.3 * max(0.0, deadline - time.monotonic())
+        found = self.dive(stage)
         self.deadline = whole
+        least = _least(stage) if bound is None else bound
+        for _ in range(_ROUNDS):
+            if found is not None and found[1] <= least:
+                break
+            found = self._among_known(stage, found, time.monotonic() + 0.5 * max(0.0, deadline - time.monotonic()))
+            if (found is not None and found[1] <= least) or time.monotonic() >= deadline:
+                break
+            self.vary(stage, time.monotonic() + 0.3 * max(0.0, deadline - time.monotonic()))
+        if found is None:
+            return None
+        values, value = found
+        n = len(self.problem.classes)
+        counts, left_out = values[:-n], values[-n:]
+        fillings = tuple((number, count) for number, count in enumerate(counts) if count)
+        return _Best(fillings, tuple(left_out), value, min(value, least))
+
+    def _among_known(self, stage: _Stage, found: _Whole | None, deadline: float) -> _Whole | None:
+        """Return the best solution over the fillings that are known, or the one already found."""
         program, *_ = self.master(stage)
         answer = solve(program, deadline=deadline, seed=self.seed)
-        if answer.values is None or answer.objective is None:
+        if answer.values is None or answer.objective is None or (found is not None and found[1] <= answer.objective):
+            return found
+        return answer.values.tolist(), answer.objective
+
+    def vary(self, stage: _Stage, deadline: float) -> None:
+        """Add fillings that are good at prices near the best ones: whole numbers need more than the relaxation does."""
+        program, class_rows, _, settled_rows = self.master(stage)
+        relaxed = relax(program, time_limit_s=max(0.01, deadline - time.monotonic()))
+        if relaxed is None:
+            return
+        scale = self._scale(stage)
+        prices = relaxed.duals[class_rows]
+        rent = [round(max(0.0, -r) * scale) for r in relaxed.duals[settled_rows].tolist()]
+        numbers = np.random.default_rng(self.seed + len(self.pool))
+        for _ in range(_VARIED * len(prices)):
+            if time.monotonic() >= deadline:
+                break
+            worth = self._worth(prices * numbers.uniform(1 - _VARIATION, 1 + _VARIATION, len(prices)), scale)
+            for site in range(len(self.sites)):
+                cost, _ = self._pricing_costs(site, stage, scale, worth, rent)
+                answer = self.price(site, cost)
+                for values in () if answer.values is None else (answer.values, *answer.others):
+                    self.add(site, self.pricers[site].read(values))
+
+    def dive(self, stage: _Stage) -> _Whole | None:
+        """Round the relaxation down, find fillings for what is left, and again, until everything is in whole numbers.
+
+        Returns
+        -------
+        Counts of all fillings, then what is left out of each class; and the cost. None where time ran out or nothing fits.
+        """
+        self.fixed = {}
+        try:
+            while time.monotonic() < self.deadline:
+                self.generate(stage, thorough=True)
+                program, *_ = self.master(stage)
+                relaxed = relax(program, time_limit_s=max(0.01, self.deadline - time.monotonic()))
+                if relaxed is None:
+                    return None
+                values, n = relaxed.values, len(self.pool)
+                if np.abs(values - np.rint(values)).max(initial=0.0) < 1e-6:
+                    counts = np.rint(values).astype(int).tolist()
+                    for filling, count in self.fixed.items():
+                        counts[filling] += count
+                    cost = sum(self.cost(stage, self.pool[f]) * count for f, count in enumerate(counts[:n]))
+                    return counts, cost + sum(a * b for a, b in zip(counts[n:], stage.left_out, strict=True))
+                if not self._fix(values[:n]):
+                    return None
             return None
-        values = answer.values.tolist()
-        n = len(self.pool)
-        fillings = tuple((number, count) for number, count in enumerate(values[:n]) if count)
-        least = min(answer.objective, _least(stage) if bound is None else bound)
-        return _Best(fillings, tuple(values[n:]), answer.objective, least)
+        finally:
+            self.fixed = {}
+
+    def _fix(self, values: npt.NDArray[np.float64]) -> bool:
+        """Fix the whole parts of fillings, or where there are none one of the largest part."""
+        whole = np.floor(values + 1e-6).astype(int)
+        if whole.any():
+            for filling in np.flatnonzero(whole).tolist():
+                self.fixed[filling] = self.fixed.get(filling, 0) + int(whole[filling])
+            return True
+        parts = values - whole
+        if not parts.any():
+            return False  # only what is left out is broken
+        filling = int(parts.argmax())
+        self.fixed[filling] = self.fixed.get(filling, 0) + 1
+        return True
 
 
 def _least(stage: _Stage) -> int:
@@ -255,6 +363,9 @@ def by_contents(
     else:
         placed_bound = total
         search.settled = [(_Stage(None, (1,) * len(problem.classes)), 0)]
+    beside = {other for c in problem.classes for other, _ in c.needs.together}
+    if any(first.left_out[number] for number in beside if problem.classes[number].yields):
+        return None  # others may stand beside instances of a service that is left out
     done = [Objective(stages[0], first.value, first.bound)]
     for name, before in zip(stages[1:], stages, strict=False):
         search.settled.append((_Stage(before, (0,) * len(problem.classes)), done[-1].value))
@@ -288,7 +399,7 @@ def _first_filling(search: _Search, number: int) -> None:
         if any(cost):
             answer = search.price(site, cost)
             if answer.values is not None:
-                search.add(site, located.read(answer))
+                search.add(site, located.read(answer.values))
 
 
 def _leave_out(search: _Search, deadline: float) -> int | None:

@@ -208,7 +208,13 @@ class _Builder:
     ) -> int:
         number = len(self.classes)
         tenants = self._tenants_of(workload)
-        taken = [(option, self._slot(option, t)) for t in tenants for option in options.kept]
+        best: dict[int, Option] = {}  # of profiles that are interchangeable in placement the one that gives most
+        for tenant in tenants:
+            for option in options.kept:
+                slot = self._slot(option, tenant)
+                if slot not in best or (gains and gains[option] > gains[best[slot]]):
+                    best[slot] = option
+        taken = [(option, slot) for slot, option in best.items()]
         self._drop(options, tenants)
         needs = Needs(
             workload.vcpus or 0,

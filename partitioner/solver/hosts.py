@@ -47,7 +47,7 @@ def arrange(
     """
     if not sites:
         return Arrangement(
-            (), (0,) * len(problem.classes), tuple(Objective(name, 0, 0) for name in objective), "no GPU is wanted"
+            (), (0,) * len(problem.classes), tuple(Objective(name, 0, 0) for name in objective), "no GPU may be used"
         )
     started = time.monotonic()
     relaxed = _relaxed(problem, objective, started + 0.2 * (deadline - started), seed)

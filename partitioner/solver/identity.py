@@ -30,6 +30,7 @@ from partitioner.solver.located import (
 )
 from partitioner.solver.problem import Objective, Problem
 from partitioner.solver.sites import Site
+from partitioner.solver.stages import instance_cost
 
 Values = npt.NDArray[np.int64]
 CERTIFICATE = "branch and bound, sites by identity"
@@ -161,6 +162,9 @@ def _demand_rows(whole: _Whole) -> None:
         each = c.need if c.yields else c.size
         terms = [*amounts.get(number, ()), (variable, each)]
         located.program.row(terms, low=c.goal, high=np.inf if c.yields else c.goal)
+        if c.yields and c.count:  # one that is left out has no instance
+            most = sum(located.program.upper[v] for v, _ in amounts.get(number, ()))
+            located.program.row([*((v, 1) for v, _ in amounts.get(number, ())), (variable, most)], high=most)
 
 
 def _order_rows(whole: _Whole) -> None:
@@ -208,9 +212,8 @@ def _costs(whole: _Whole, stage: str) -> list[int]:
             cost[variable] = int(not site.in_use)
     if stage == "spread" and whole.peak is not None:
         cost[whole.peak] = 1
-    if stage == "waste":
-        for (_, slot, _), variable in whole.spare.items():
-            cost[variable] = whole.located.problem.slots[slot].cost
+    for (_, slot, _), variable in whole.spare.items():
+        cost[variable] = instance_cost(whole.located.problem, stage, slot)
     return cost
 
 
@@ -311,7 +314,7 @@ def _survivors(whole: _Whole, amounts: dict[Taken, Terms]) -> None:
 def _arranged(whole: _Whole, answer: Answer, done: Sequence[Objective]) -> Arrangement:
     assert answer.values is not None
     located, values = whole.located, answer.values
-    contents = located.read(answer)
+    contents = located.read(answer.values)
     first = [units[0] if units else 0 for units in located.units_of_site]
     filled = []
     for site, (row, copy) in enumerate(whole.copies):

@@ -73,6 +73,7 @@ class Answer:
     bound : no solution costs less; None where not even that is known.
     infeasible : proven to have no solution.
     engine : which engine gave the proof, or the best solution.
+    others : worse solutions met on the way, as `values`.
     """
 
     values: npt.NDArray[np.int64] | None
@@ -80,6 +81,7 @@ class Answer:
     bound: int | None
     infeasible: bool
     engine: str
+    others: tuple[npt.NDArray[np.int64], ...] = ()
 
     @property
     def optimal(self) -> bool:
@@ -177,14 +179,17 @@ def _run(program: Program, engine: str, time_limit_s: float, seed: int, gap: flo
     if not result.has_primal_feasible_solution():
         return Answer(None, None, bound, infeasible=False, engine=engine)
     variables = list(model.variables())
-    values = np.rint(np.array(result.variable_values(variables))).astype(np.int64)
+    met = [np.array([s.primal_solution.variable_values[v] for v in variables]) for s in result.solutions if s.primal_solution]
+    values, *others = [np.rint(found).astype(np.int64) for found in met]
     if program.violated(values):
         _log.warning("%s returned values that break a row once rounded; not used", engine)
         return nothing
     objective = int(np.array(program.cost, dtype=np.int64) @ values)
     if reason == mathopt.TerminationReason.OPTIMAL and not gap:  # the other tolerances are below one unit of cost
         bound = objective
-    return Answer(values, objective, None if bound is None else min(bound, objective), infeasible=False, engine=engine)
+    bound = None if bound is None else min(bound, objective)
+    sound = tuple(other for other in others if not program.violated(other))
+    return Answer(values, objective, bound, infeasible=False, engine=engine, others=sound)
 
 
 def _round_up(bound: float) -> int | None:

@@ -12,7 +12,10 @@ from fractions import Fraction
 from functools import cached_property
 from math import lcm
 
-from partitioner.solver.integer import Answer, Program
+import numpy as np
+import numpy.typing as npt
+
+from partitioner.solver.integer import Program
 from partitioner.solver.problem import Column, Problem
 from partitioner.solver.sites import Limits, Site
 
@@ -89,10 +92,8 @@ class Located:
                 found.setdefault((number, node, kind, position if self.single else -1), []).append(position)
         return [Unit(site, node, kind, tuple(gpus)) for (site, node, kind, _), gpus in found.items()]
 
-    def read(self, answer: Answer) -> Contents:
-        """Return the contents that a solution describes."""
-        assert answer.values is not None
-        values = answer.values
+    def read(self, values: npt.NDArray[np.int64]) -> Contents:
+        """Return the contents that a solution describes, from the values of the variables."""
         return Contents(
             {key: int(values[v]) for key, v in self.columns.items() if values[v]},
             {key: int(values[v]) for key, v in self.taken.items() if values[v]},
