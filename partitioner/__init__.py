@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from partitioner.fleet import Fleet as Fleet
     from partitioner.fleet import Gpu as Gpu
     from partitioner.fleet import Host as Host
+    from partitioner.fleet import NumaNode as NumaNode
     from partitioner.layout import Assignment as Assignment
     from partitioner.layout import Layout as Layout
     from partitioner.metrics import Metrics as Metrics
+    from partitioner.performance import Calibration as Calibration
+    from partitioner.performance import CalibrationError as CalibrationError
     from partitioner.planning import dump as dump
     from partitioner.planning import load as load
     from partitioner.planning import plan as plan
@@ -30,16 +33,22 @@ if TYPE_CHECKING:
     from partitioner.planning import plan_vgpu as plan_vgpu
     from partitioner.plans import Plan as Plan
     from partitioner.solver.explain import Unplaced as Unplaced
+    from partitioner.solver.placing import Failover as Failover
+    from partitioner.topology import Topology as Topology
+    from partitioner.topology import read_topology as read_topology
     from partitioner.workload import Workload as Workload
 
 _HOMES = {
     "errors": ("GeometryError", "InfeasibleError", "PartitionerError", "SpecError", "VerificationError"),
-    "fleet": ("Fleet", "Gpu", "Host"),
+    "fleet": ("Fleet", "Gpu", "Host", "NumaNode"),
     "layout": ("Assignment", "Layout"),
     "metrics": ("Metrics",),
+    "performance": ("Calibration", "CalibrationError"),
     "planning": ("dump", "load", "plan", "plan_mig", "plan_vgpu"),
     "plans": ("Plan",),
     "solver.explain": ("Unplaced",),
+    "solver.placing": ("Failover",),
+    "topology": ("Topology", "read_topology"),
     "workload": ("Workload",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -1,4 +1,4 @@
-"""Figures of a layout: what is used, wasted, stranded and still free. Must not know solvers."""
+"""Figures of a layout: what is used, kept, spare, wasted, stranded and still free. Must not know solvers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from partitioner import catalog
+from partitioner.fleet import Fleet
 from partitioner.geometry import Geometry, Placement
 from partitioner.layout import NOBODY, Layout, Pattern
 from partitioner.workload import Workload
@@ -22,24 +24,33 @@ class Metrics:
     Parameters
     ----------
     gpus_used, gpus_unused : GPUs with and without placements.
+    replicas : replicas that are placed; one on several GPUs counts once, a service counts its instances.
     memory_mib : memory of the GPUs in use [MiB].
-    memory_allocated_mib : memory of all placements [MiB].
-    memory_waste_mib : memory of placements beyond what their occupants asked for [MiB].
+    memory_allocated_mib : memory of the placements that the plan makes [MiB].
+    memory_spare_mib : memory of those among them that nobody holds, so that replicas of a failed host find room [MiB].
+    memory_kept_mib : memory of existing instances, which are not of the plan's making [MiB].
+    memory_waste_mib : memory of placements beyond what their occupants asked for [MiB]; a service asks for requests, so
+        that none of its memory counts as waste.
     compute_slices : MIG compute slices of the GPUs in use.
-    compute_slices_allocated : those that placements own.
+    compute_slices_allocated, compute_slices_spare, compute_slices_kept : those that placements own, as for memory.
     compute_waste_slices : slices of placements beyond what their occupants asked for; a demand by memory asks for
-        the slices of the smallest profile with that memory.
+        the slices of the smallest profile with that memory, a service for all it has.
     stranded_memory_slices, stranded_compute_slices : free MIG slices that no further placement can reach.
     free_profiles : for each GPU model and mode in use, how many more of each profile fit, one profile at a time.
     """
 
     gpus_used: int
     gpus_unused: int
+    replicas: int
     memory_mib: int
     memory_allocated_mib: int
+    memory_spare_mib: int
+    memory_kept_mib: int
     memory_waste_mib: int
     compute_slices: int
     compute_slices_allocated: int
+    compute_slices_spare: int
+    compute_slices_kept: int
     compute_waste_slices: int
     stranded_memory_slices: int
     stranded_compute_slices: int
@@ -90,74 +101,127 @@ def room(pattern: Pattern) -> Mapping[str, int]:
     return geometry.room(pattern.placements) if geometry else {}
 
 
-def measure(layout: Layout, workloads: Sequence[Workload]) -> Metrics:
-    """Return the figures of a layout whose occupants are the given workloads."""
+def existing(layout: Layout, fleet: Fleet | None) -> npt.NDArray[np.bool_]:
+    """Return whether each placement is an instance that existed before the plan and stays; shape ``(n_placements,)``.
+
+    Parameters
+    ----------
+    layout : the placements.
+    fleet : the GPUs with their existing instances; None where there are none.
+    """
+    found = np.zeros(len(layout.occupant), dtype=np.bool_)
+    instances = {(host, index): gpu.instances for host, index, gpu in fleet or () if gpu.instances}
+    if not instances:
+        return found
+    gpus = zip(layout.gpu_host.tolist(), layout.gpu_index.tolist(), layout.gpu_pattern.tolist(), strict=True)
+    for row, (host, index, pattern) in enumerate(gpus):
+        stay = instances.get((layout.hosts[host] or "", index), ())
+        for position, placement in enumerate(layout.patterns[pattern].placements if stay else (), int(layout.offsets[row])):
+            found[position] = str(placement) in stay
+    return found
+
+
+def measure(layout: Layout, workloads: Sequence[Workload], fleet: Fleet | None = None) -> Metrics:
+    """Return the figures of a layout.
+
+    Parameters
+    ----------
+    layout : what is measured.
+    workloads : those that occupy it.
+    fleet : its GPUs, which say what existed before the plan.
+    """
     groups = [group for group in layout.groups() if group.pattern.placements]
     free: dict[str, dict[str, int]] = {}
-    totals = dict.fromkeys(("memory", "allocated", "compute", "slices", "stranded_memory", "stranded_compute"), 0)
+    memory = compute = stranded_memory = stranded_compute = 0
     for group in groups:
         pattern, n = group.pattern, len(group)
         model = catalog.gpu(pattern.model)
-        totals["memory"] += n * model.memory_mib
-        totals["allocated"] += n * sum(p.profile.memory_mib for p in pattern.placements)
-        if pattern.mode == "mig":
-            totals["compute"] += n * model.compute_slices
-            totals["slices"] += n * sum(p.profile.compute_slices for p in pattern.placements)
-        memory, compute = stranded(pattern)
-        totals["stranded_memory"] += n * memory
-        totals["stranded_compute"] += n * compute
+        memory += n * model.memory_mib
+        compute += n * model.compute_slices if pattern.mode == "mig" else 0
+        out_of_reach = stranded(pattern)
+        stranded_memory += n * out_of_reach[0]
+        stranded_compute += n * out_of_reach[1]
         more = free.setdefault(f"{pattern.model} {pattern.mode}", {})
         for name, count in room(pattern).items():
             more[name] = more.get(name, 0) + n * count
+    kept, held = existing(layout, fleet), layout.occupant != NOBODY
+    allocated, spare, of_others = (_sizes(layout, which) for which in (~kept, ~kept & ~held, kept))
     memory_waste, compute_waste = _waste(layout, workloads)
     used = sum(len(group) for group in groups)
     return Metrics(
-        used,
-        len(layout) - used,
-        totals["memory"],
-        totals["allocated"],
-        memory_waste,
-        totals["compute"],
-        totals["slices"],
-        compute_waste,
-        totals["stranded_memory"],
-        totals["stranded_compute"],
-        {key: dict(sorted(more.items())) for key, more in sorted(free.items())},
+        gpus_used=used,
+        gpus_unused=len(layout) - used,
+        replicas=_replicas(layout),
+        memory_mib=memory,
+        memory_allocated_mib=allocated[0],
+        memory_spare_mib=spare[0],
+        memory_kept_mib=of_others[0],
+        memory_waste_mib=memory_waste,
+        compute_slices=compute,
+        compute_slices_allocated=allocated[1],
+        compute_slices_spare=spare[1],
+        compute_slices_kept=of_others[1],
+        compute_waste_slices=compute_waste,
+        stranded_memory_slices=stranded_memory,
+        stranded_compute_slices=stranded_compute,
+        free_profiles={key: dict(sorted(more.items())) for key, more in sorted(free.items())},
     )
+
+
+def _replicas(layout: Layout) -> int:
+    """Count the replicas placed, each once however many placements it has."""
+    held = layout.occupant != NOBODY
+    return len(np.unique(layout.occupant[held].astype(np.int64) << 32 | layout.replica[held]))
+
+
+def _sizes(layout: Layout, which: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """Return memory [MiB] and MIG compute slices of some placements."""
+    memory = [p.profile.memory_mib for pattern in layout.patterns for p in pattern.placements]
+    compute = [p.profile.compute_slices * (pattern.mode == "mig") for pattern in layout.patterns for p in pattern.placements]
+    chosen = _kinds(layout)[which]
+    return int(np.array(memory, dtype=np.int64)[chosen].sum()), int(np.array(compute, dtype=np.int64)[chosen].sum())
+
+
+def _kinds(layout: Layout) -> npt.NDArray[np.int64]:
+    """Return the place of each placement in the list of all patterns' placements; shape ``(n_placements,)``."""
+    first = np.concatenate(([0], np.cumsum([len(pattern.placements) for pattern in layout.patterns]))).astype(np.int64)
+    gpu = np.repeat(np.arange(len(layout)), np.diff(layout.offsets))
+    kinds: npt.NDArray[np.int64] = first[layout.gpu_pattern[gpu]] + np.arange(len(layout.occupant)) - layout.offsets[gpu]
+    return kinds
+
+
+_Demand = tuple[bool, float | None, int | None, float | None, str | None]
 
 
 def _waste(layout: Layout, workloads: Sequence[Workload]) -> tuple[int, int]:
     """Return the memory [MiB] and compute slices of placements beyond the demands of their occupants."""
     held = layout.occupant != NOBODY
-    sizes = np.diff(layout.offsets)
-    gpu = np.repeat(np.arange(len(layout)), sizes)
-    position = np.arange(len(layout.occupant)) - layout.offsets[gpu]
-    most = max((len(p.placements) for p in layout.patterns), default=0)
-    if not most or not held.any():
+    if not held.any():
         return 0, 0
-    asked: dict[tuple[float | None, int | None, float | None, str | None], int] = {}
-    keys = [asked.setdefault((w.memory_gib, w.compute_slices, w.gpu_share, w.profile), len(asked)) for w in workloads]
-    rows = {w.name: key for w, key in zip(workloads, keys, strict=True)}
+    asked: dict[_Demand, int] = {}
+    rows = {w.name: asked.setdefault(_demand(w), len(asked)) for w in workloads}
     demand_of = np.array([rows[name] for name in layout.workloads], dtype=np.int64)
-    slots = layout.gpu_pattern[gpu].astype(np.int64) * most + position
-    pairs, counts = np.unique(demand_of[layout.occupant[held]] * (len(layout.patterns) * most) + slots[held], return_counts=True)
+    places = [(pattern, placement) for pattern in layout.patterns for placement in pattern.placements]
+    pairs, counts = np.unique(demand_of[layout.occupant[held]] * len(places) + _kinds(layout)[held], return_counts=True)
     demands = list(asked)
     memory_waste = compute_waste = 0.0
     for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
-        demand, slot = divmod(pair, len(layout.patterns) * most)
-        pattern, place = layout.patterns[slot // most], slot % most
-        memory, compute = _beyond(pattern, pattern.placements[place], demands[demand])
+        demand, place = divmod(pair, len(places))
+        pattern, placement = places[place]
+        memory, compute = _beyond(pattern, placement, demands[demand])
         memory_waste += memory * count
         compute_waste += compute * count
     return int(memory_waste), int(compute_waste)
 
 
-def _beyond(
-    pattern: Pattern, placement: Placement, asked: tuple[float | None, int | None, float | None, str | None]
-) -> tuple[float, float]:
+def _demand(workload: Workload) -> _Demand:
+    return workload.model is not None, workload.memory_gib, workload.compute_slices, workload.gpu_share, workload.profile
+
+
+def _beyond(pattern: Pattern, placement: Placement, asked: _Demand) -> tuple[float, float]:
     """Return memory [MiB] and compute slices of a placement beyond what was asked for."""
-    memory_gib, slices, gpu_share, profile = asked
-    if profile is not None:
+    service, memory_gib, slices, gpu_share, profile = asked
+    if service or profile is not None:
         return 0.0, 0.0
     model = catalog.gpu(pattern.model)
     memory = max((memory_gib or 0) * 1024, (gpu_share or 0) * model.memory_mib)

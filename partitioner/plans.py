@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,18 +13,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from partitioner import drawing, report
+from partitioner.advice import Comparison, Explanation, Figures, Sensitivity, figures_of
+from partitioner.advice import compare as compare_sides
+from partitioner.advice import explain as explain_workload
+from partitioner.advice import sensitivity as sensitivity_of
+from partitioner.advice.comparison import Side
 from partitioner.documents import Document, parse, problems_of, read, write
 from partitioner.errors import InfeasibleError, PartitionerError, SpecError, VerificationError
 from partitioner.fleet import Fleet
 from partitioner.layout import Assignment, Layout
-from partitioner.metrics import Metrics, measure
+from partitioner.metrics import Metrics, existing, measure
 from partitioner.performance import Calibration, Rating
 from partitioner.solver.explain import Unplaced
 from partitioner.solver.inquiry import Answer, Inquiry, RatingKey
 from partitioner.solver.placing import Failover
 from partitioner.solver.problem import Objective
 from partitioner.solver.verification import KindKey, verify
-from partitioner.workload import Workload
+from partitioner.workload import Workload, Workloads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,10 +134,29 @@ class Plan:
         """Number of replicas placed."""
         return next(stage.value for stage in self.objectives if stage.name == "placed")
 
+    @property
+    def cost_per_hour(self) -> float | None:
+        """What the GPUs in use cost in an hour; None where one of them has no cost."""
+        return self._figures.cost_per_hour
+
+    @property
+    def power_w(self) -> float | None:
+        """Power of the GPUs in use [W]; None where one of them has none."""
+        return self._figures.power_w
+
+    @property
+    def hosts_used(self) -> int | None:
+        """Number of hosts with placements; None where no hosts were planned."""
+        return self._figures.hosts
+
+    @cached_property
+    def _figures(self) -> Figures:
+        return figures_of(self.layout, self.fleet, self.placed)
+
     @cached_property
     def metrics(self) -> Metrics:
         """What is used, wasted, stranded and still free."""
-        return measure(self.layout, self.workloads)
+        return measure(self.layout, self.workloads, self.fleet)
 
     @property
     def summary(self) -> str:
@@ -208,6 +232,84 @@ class Plan:
         verify(self)
         return self
 
+    # -- why, and what if ------------------------------------------------------------------------------------------
+
+    def explain(
+        self, workload_name: str, *, calibration: Calibration | None = None, time_limit_s: float = 10.0, seed: int = 0
+    ) -> Explanation:
+        """Say why a workload is placed as it is, or left out, and what would change that.
+
+        Parameters
+        ----------
+        workload_name : the workload.
+        calibration : what models do on profiles, where there are services; None takes the table that the plan was made
+            with, and the published measurements for a plan that was loaded.
+        time_limit_s : for all what-if questions together [s]; what was not settled by then is said.
+        seed : for the engines.
+
+        Raises
+        ------
+        SpecError
+            There is no such workload (names near matches), or the time limit is not a number of seconds.
+
+        Examples
+        --------
+        >>> from partitioner import plan_mig
+        >>> plan_mig({"3g.40gb": 3}, gpus=1).explain("3g.40gb").remedies[0].words
+        '2 replicas instead of 3'
+        """
+        _check_time_limit(time_limit_s)
+        inquiry = self._inquiry(calibration)
+        return explain_workload(inquiry, self._answer, workload_name, time_limit_s=time_limit_s, seed=seed)
+
+    def sensitivity(self, *, calibration: Calibration | None = None, time_limit_s: float = 10.0, seed: int = 0) -> Sensitivity:
+        """Return what one GPU more, and one fewer, of each model changes, by planning again.
+
+        Parameters
+        ----------
+        calibration, time_limit_s, seed : as of `explain`.
+
+        Raises
+        ------
+        SpecError
+            The time limit is not a number of seconds.
+        """
+        _check_time_limit(time_limit_s)
+        return sensitivity_of(self._inquiry(calibration), self._answer, time_limit_s=time_limit_s, seed=seed)
+
+    def compare(self, other: Plan) -> Comparison:
+        """Return this plan and another one side by side; which is better goes by this plan's objective."""
+        return compare_sides(self._side, other._side)
+
+    def _inquiry(self, calibration: Calibration | None = None) -> Inquiry:
+        """Return the question that the plan answers."""
+        known = calibration or self.calibration
+        if known is None and any(workload.model is not None for workload in self.workloads):
+            known = Calibration.default()
+        workloads = Workloads(self.workloads)
+        return Inquiry(workloads, self.fleet, self.gpu, self.gpus, self.modes, self.objective, self.host_failures, known)
+
+    @property
+    def _answer(self) -> Answer:
+        return Answer(
+            self.layout,
+            self.status,
+            self.objectives,
+            self.certificate,
+            self.unplaced,
+            self.notes,
+            self.prices,
+            self.rents,
+            self.ratings,
+            self.failover,
+        )
+
+    @property
+    def _side(self) -> Side:
+        workloads = Workloads(self.workloads)
+        inquiry = Inquiry(workloads, self.fleet, self.gpu, self.gpus, self.modes, self.objective, self.host_failures)
+        return Side(inquiry, self._answer, self.metrics)
+
     # -- text and pictures -----------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
@@ -223,22 +325,44 @@ class Plan:
         ----------
         width : columns of text; None takes the terminal's, or 100.
         """
-        return report.text(self.summary, self.layout, self.metrics, self.unplaced, self.notes, width=width)
+        return report.text(
+            self.summary,
+            self.layout,
+            self.metrics,
+            self.unplaced,
+            self.notes,
+            sections=report.sections(self),
+            fleet=self.fleet,
+            width=width,
+        )
 
     def to_svg(self) -> str:
         """Return a picture of every GPU's slices with their occupants; identical GPUs are drawn once."""
-        return drawing.svg(self.layout, title="GPU partition plan", facts=self._facts(), notes=self._remarks())
+        return drawing.svg(
+            self.layout, title="GPU partition plan", facts=self._facts(), notes=self._remarks(), context=self._context()
+        )
 
     def to_html(self) -> str:
         """Return a page of its own: the picture, the figures and the assignments of each group of GPUs."""
-        table = report.rows(self.layout)
-        return drawing.html(self.layout, title="GPU partition plan", facts=self._facts(), notes=self._remarks(), table=table)
+        return drawing.html(
+            self.layout,
+            title="GPU partition plan",
+            facts=self._facts(),
+            notes=self._remarks(),
+            context=self._context(),
+            table=report.rows(self.layout, self.fleet),
+            tables={section.heading: section.rows for section in report.sections(self)},
+        )
 
     def _repr_html_(self) -> str:
         return self.to_svg()
 
     def _facts(self) -> tuple[str, ...]:
         return (self.summary, *report.figures(self.metrics))
+
+    def _context(self) -> drawing.Context:
+        rates = {place: rating.throughput_rps for place, rating in self.ratings.items()}
+        return drawing.Context(existing(self.layout, self.fleet), rates, report.host_figures(self), spare=self.host_failures > 0)
 
     def _remarks(self) -> tuple[str, ...]:
         more = [f"and {len(self.unplaced) - 20:,} more workloads left out"] if len(self.unplaced) > 20 else []
@@ -256,6 +380,8 @@ class Plan:
             "gpus_used": self.gpus_used,
             "lower_bound": self.lower_bound,
             "certificate": self.certificate,
+            "objective": list(self.objective),
+            "host_failures": self.host_failures,
             "objectives": [{"name": s.name, "value": s.value, "bound": s.bound} for s in self.objectives],
             "prices": [
                 {"model": k[0], "fixed": k[1], "mode": mode, "profile": profile, "price": str(price)}
@@ -275,8 +401,20 @@ class Plan:
         workloads = _WORKLOADS.dump_python(self.workloads, mode="json", exclude_defaults=True)
         lines = [f"{json.dumps(key)}: {_dumps(value)}" for key, value in head.items()]
         lines.append('"workloads": ' + _one_per_line(workloads))
+        lines += self._service_lines()
+        if self.failover:
+            lines.append('"failover": ' + _one_per_line([asdict(move) for move in self.failover]))
         lines.append('"layout": ' + _one_per_line(self.layout.to_data()))
         return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    def _service_lines(self) -> Iterator[str]:
+        """Iterate over the lines of the ratings; sources, long and few, are listed once and then meant by their number."""
+        sources = {source: None for rating in self.ratings.values() for source in rating.sources}
+        number = {source: at for at, source in enumerate(sources)}
+        if self.ratings:
+            records = [_rating_data(key, rating, number) for key, rating in self.ratings.items()]
+            yield '"sources": ' + _one_per_line(list(sources))
+            yield '"ratings": ' + _one_per_line(records)
 
     @classmethod
     def from_json(cls, text: str, *, origin: str = "<json>") -> Plan:
@@ -377,6 +515,33 @@ class _UnplacedRecord(_Record):
     remedy: str
 
 
+class _RatingRecord(_Record):
+    """What one instance of a service does; `sources` are numbers in the plan's list of sources."""
+
+    workload: str
+    gpu: str
+    mode: str
+    profile: str
+    throughput_rps: Annotated[float, Field(gt=0)]
+    latency_ms: Annotated[float, Field(gt=0)] | None = None
+    batch: Annotated[int, Field(ge=1)] | None = None
+    processes: Annotated[int, Field(ge=1)] | None = None
+    error: Annotated[float, Field(ge=0)]
+    measured: bool = False
+    sources: tuple[Annotated[int, Field(ge=0)], ...] = ()
+
+
+class _FailoverRecord(_Record):
+    failed_host: str
+    workload: str
+    replica: Annotated[int, Field(ge=0)]
+    host: str
+    gpu: Annotated[int, Field(ge=0)]
+    mode: str
+    profile: str
+    start: Annotated[int, Field(ge=0)]
+
+
 class _PlanRecord(_Record):
     """A saved plan."""
 
@@ -387,6 +552,8 @@ class _PlanRecord(_Record):
     gpus_used: int
     lower_bound: int
     certificate: str
+    objective: tuple[str, ...] = ("placed", "gpus", "waste")
+    host_failures: Annotated[int, Field(ge=0, le=1)] = 0
     objectives: tuple[_ObjectiveRecord, ...]
     prices: tuple[_PriceRecord, ...] = ()
     rents: tuple[_RentRecord, ...] = ()
@@ -398,12 +565,17 @@ class _PlanRecord(_Record):
     modes: tuple[str, ...] | None = None
     fleet: Fleet | None = None
     workloads: tuple[Workload, ...]
+    sources: tuple[str, ...] = ()
+    ratings: tuple[_RatingRecord, ...] = ()
+    failover: tuple[_FailoverRecord, ...] = ()
     layout: list[dict[str, Any]]
 
 
 def _from_record(record: _PlanRecord) -> Plan:
     if (record.fleet is None) == (record.gpu is None):
         raise SpecError("a plan is for a fleet or for GPUs of one model; give one of fleet and gpu")
+    if not {"gpus"} <= set(record.objective) & {stage.name for stage in record.objectives}:
+        raise SpecError("objective or objectives name no stage 'gpus'; every plan counts its GPUs")
     plan = Plan(
         record.workloads,
         record.fleet,
@@ -418,6 +590,10 @@ def _from_record(record: _PlanRecord) -> Plan:
         Layout.from_data(record.layout),
         {((p.model, p.fixed), p.mode, p.profile): Fraction(p.price) for p in record.prices},
         {(r.model, r.fixed): Fraction(r.rent) for r in record.rents},
+        record.objective,
+        record.host_failures,
+        _ratings_of(record),
+        tuple(Failover(**move.model_dump()) for move in record.failover),
     )
     verify(plan)
     claimed = (record.complete, record.gpus_used, record.lower_bound)
@@ -426,6 +602,34 @@ def _from_record(record: _PlanRecord) -> Plan:
             f"complete, gpus_used, lower_bound are {claimed}; the layout says {plan.complete, plan.gpus_used, plan.lower_bound}"
         )
     return plan
+
+
+def _rating_data(key: RatingKey, rating: Rating, number: Mapping[str, int]) -> dict[str, Any]:
+    """Return the record of a rating, without what it has by default."""
+    record = dict(zip(("workload", "gpu", "mode", "profile"), key, strict=True)) | asdict(rating)
+    record["sources"] = [number[source] for source in rating.sources]
+    return {name: value for name, value in record.items() if value is not None and value is not False}
+
+
+def _ratings_of(record: _PlanRecord) -> dict[RatingKey, Rating]:
+    ratings: dict[RatingKey, Rating] = {}
+    for r in record.ratings:
+        key = (r.workload, r.gpu, r.mode, r.profile)
+        if key in ratings:
+            raise SpecError(f"ratings: {r.workload!r} on {r.profile} of {r.gpu} stands twice")
+        if any(at >= len(record.sources) for at in r.sources):
+            raise SpecError(f"ratings: {r.workload!r} names source {max(r.sources)}; there are {len(record.sources)}")
+        sources = tuple(record.sources[at] for at in r.sources)
+        ratings[key] = Rating(r.throughput_rps, r.latency_ms, r.batch, r.processes, r.error, sources, r.measured)
+    return ratings
+
+
+def _check_time_limit(time_limit_s: object) -> None:
+    if isinstance(time_limit_s, bool) or not isinstance(time_limit_s, int | float) or not 0 < time_limit_s <= _MOST_SECONDS:
+        raise SpecError(f"time_limit_s is {time_limit_s!r}, not a number of seconds above 0 and at most {_MOST_SECONDS:,}")
+
+
+_MOST_SECONDS = 1_000_000
 
 
 def schema() -> dict[str, Any]:

@@ -446,6 +446,58 @@ def test_the_same_input_gives_the_same_bytes() -> None:
     assert partitioner(*args, stdin=WORKLOADS).out == partitioner(*args, stdin=WORKLOADS).out
 
 
+SERVICES = "search: {model: bert-99, rate: 300, latency_ms: 130}\nweb: {profile: 3g.40gb, count: 2, vcpus: 8}\n"
+HOSTS = """\
+hosts:
+  a: {gpus: [{model: A100-80GB, cost_per_hour: 3.2}], vcpus: 32}
+  b: {gpus: [{model: A100-80GB, cost_per_hour: 2.5}], vcpus: 32}
+"""
+POINTS = """\
+gpu,profile,model,batch,processes,busy,throughput_per_s,latency_ms,source
+A100-80GB,1g.10gb,mine,8,1,true,100,80,bench
+A100-80GB,7g.80gb,mine,8,1,true,700,12,bench
+"""
+
+
+@pytest.mark.parametrize("form", [["placed,cost,gpus"], ["placed", "cost", "gpus"], ["placed, cost", "gpus"]])
+def test_the_objective_is_given_with_commas_or_again_and_again(form: list[str], tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_text(HOSTS)
+    stages = [word for stage in form for word in ("--objective", stage)]
+    outcome = partitioner("plan", "3g", "--fleet", "f.yaml", *stages, "--json", cwd=tmp_path)
+    assert outcome.code == 0, outcome
+    plan = json.loads(outcome.out)
+    assert [stage["name"] for stage in plan["objectives"]] == ["placed", "cost", "gpus"]
+    [used] = [gpu["host"] for gpu in plan["layout"] if gpu["placements"]]
+    assert used == "b"
+
+
+def test_a_plan_for_the_loss_of_a_host_has_spare_instances(tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_text(HOSTS)
+    asked = ("plan", "3g.40gb", "--fleet", "f.yaml", "--json")
+    cut = [
+        [
+            slot["workload"]
+            for gpu in json.loads(partitioner(*asked, *more, cwd=tmp_path).out)["layout"]
+            for slot in gpu["placements"]
+        ]
+        for more in ((), ("--host-failures", "1"))
+    ]
+    assert cut[0] == ["3g.40gb"]
+    assert sorted(map(str, cut[1])) == ["3g.40gb", "None"]
+
+
+def test_own_measurements_stand_alone_or_beside_the_shipped_ones(tmp_path: Path) -> None:
+    (tmp_path / "points.csv").write_text(POINTS)
+    own, both = tmp_path / "own.yaml", tmp_path / "both.yaml"
+    own.write_text("a: {model: mine, rate: 150, latency_ms: 100, scenario: batch}\n")
+    both.write_text(own.read_text() + "b: {model: bert-99, rate: 300, latency_ms: 130}\n")
+    alone, beside = ("--calibration", "points.csv"), ("--extend-calibration", "points.csv")
+    for file, option in ((own, alone), (own, beside), (both, beside)):
+        assert partitioner("plan", file, "--gpu", "A100-80GB", *option, cwd=tmp_path).code == 0
+    assert_one_error(partitioner("plan", both, "--gpu", "A100-80GB", *alone, cwd=tmp_path), "bert-99")
+    assert_one_error(partitioner("plan", own, "--gpu", "A100-80GB", cwd=tmp_path), "'mine'")
+
+
 # -- schema ------------------------------------------------------------------------------------------------------------
 
 
@@ -553,6 +605,15 @@ PLAN = ["plan", "3g.40gb"]
         pytest.param([*PLAN, "--gpu", "A100-80GB", "--time-limit", "-1"], ["--time-limit", "-1"], id="time negative"),
         pytest.param([*PLAN, "--gpu", "A100-80GB", "--time-limit", "0"], ["--time-limit", "0"], id="time zero"),
         pytest.param([*PLAN, "--gpu", "A100-80GB", "--time-limit", "inf"], ["--time-limit", "inf"], id="time without end"),
+        pytest.param([*PLAN, "--gpu", "T4", "--objective", "placed,csot"], ["'csot'", "'cost'"], id="objective: unknown stage"),
+        pytest.param([*PLAN, "--gpu", "T4", "--objective", "gpus"], ["starts with 'placed'"], id="objective: without placed"),
+        pytest.param([*PLAN, "--gpu", "A100-80GB", "--objective", "placed,cost"], ["cost_per_hour"], id="objective: no costs"),
+        pytest.param([*PLAN, "--gpu", "T4", "--host-failures", "1"], ["--host-failures", "--fleet"], id="failures: no hosts"),
+        pytest.param([*PLAN, "--gpu", "T4", "--calibration", "x.csv"], ["x.csv", "no such file"], id="calibration: missing"),
+        pytest.param([*PLAN, "--gpu", "T4", "--extend-calibration", "x.csv"], ["x.csv", "no such file"], id="extension: missing"),
+        pytest.param(
+            [*PLAN, "--gpu", "T4", "--calibration", "x", "--extend-calibration", "y"], ["both given"], id="calibration: both"
+        ),
         pytest.param([*PLAN, "--gpu", "A100-80GB", "--out", "no/p.json"], ["p.json", "'no'"], id="output without directory"),
         pytest.param([*PLAN, "--gpu", "A100-80GB", "--svg", "."], ["directory"], id="output is a directory"),
         pytest.param([*PLAN, "--gpu", "T4", "--svg", "x", "--html", "x"], ["x", "two outputs"], id="output twice"),

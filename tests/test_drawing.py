@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from partitioner import catalog
 from partitioner.constraints import graph
-from partitioner.drawing import geometry_svg, graph_svg, html, svg
-from partitioner.drawing.cards import MOST_BY_WORKLOAD, MOST_SHOWN, Cards, deal
+from partitioner.drawing import Context, geometry_svg, graph_svg, html, svg
+from partitioner.drawing.cards import MOST_BY_WORKLOAD, MOST_HOSTS, MOST_SHOWN, Cards, deal
 from partitioner.drawing.colours import PALETTE, colours, text_on
 from partitioner.drawing.marks import fit, text_width, wrap
 from partitioner.drawing.picture import BAR_WIDTH, BAR_X
@@ -85,7 +85,7 @@ def random_layout(n_gpus: int, n_patterns: int, n_workloads: int, seed: int = 0)
         rows % 8,
         gpu_pattern,
         rng.integers(-1, n_workloads, n_placements).astype(np.int32),
-        rng.integers(0, 100, n_placements).astype(np.int32),
+        np.arange(n_placements, dtype=np.int32),  # no replica stands twice
     )
 
 
@@ -249,6 +249,85 @@ def test_a_large_fleet_is_a_small_picture() -> None:
     assert len(blocks(markup)) > 100
 
 
+# -- what is known of a layout besides ---------------------------------------------------------------------------------
+
+
+def test_existing_spare_and_held_instances_look_and_read_differently() -> None:
+    layout = Layout.of([a100(0, Slot("3g.40gb", 0), Slot("1g.10gb", 4), Slot("1g.10gb", 5, "web", 0))])
+    context = Context(existing=np.array([True, False, False]), spare=True)
+    markup = svg(layout, context=context)
+    tips = [tip for tip, _, _ in blocks(markup)]
+    assert [tip.split(": ")[1] for tip in tips] == ["in use by others", "spare", "web"]
+    legend = {element.text for element in elements(markup, "text")}
+    assert {"in use by others", "spare: room for replicas of a host that fails", "web"} <= legend
+    kept, spare, web = (block[1].attrib for block in elements(markup, "svg")[1:])  # after the tooltip
+    assert kept["fill"].startswith("url(#gp-kept-")
+    assert len({kept["fill"], spare["fill"], web["fill"]}) == 3
+    assert "stroke-dasharray" in spare
+    plain = svg(layout)
+    assert [tip.split(": ")[1] for tip, _, _ in blocks(plain)] == ["nobody", "nobody", "web"]
+    assert "gp-kept" not in plain
+
+
+def test_gpus_with_and_without_existing_instances_do_not_share_a_card() -> None:
+    layout = Layout.of([a100(gpu, Slot("3g.40gb", 0)) for gpu in range(3)])
+    cards = deal(layout, Context(existing=np.array([False, True, False])))
+    assert [(card.n_gpus, card.blocks[0].n_existing, card.blocks[0].n_unheld) for card in cards.shown] == [(2, 0, 2), (1, 1, 0)]
+
+
+def test_blocks_of_a_replica_on_several_gpus_carry_one_label_and_a_knot() -> None:
+    layout = Layout.of([GpuLayout("h", gpu, "T4", "whole", (Slot("whole", 0, "job", gpu // 2),)) for gpu in range(4)])
+    cards = deal(layout)
+    assert [(card.n_gpus, card.blocks[0].replica, card.blocks[0].span) for card in cards.shown] == [(2, 0, 2), (2, 1, 2)]
+    markup = svg(layout)
+    texts = [element.text for element in elements(markup, "text")]
+    assert {f"job #{replica} \N{MULTIPLICATION SIGN}2" for replica in (0, 1)} <= set(texts)
+    assert "one replica on several GPUs" in texts
+    assert all("one replica on 2 GPUs" in tip for tip, _, _ in blocks(markup))
+
+
+def test_a_single_replica_on_several_gpus_needs_no_number() -> None:
+    gpus = [a100(gpu, Slot("3g.40gb", 0, "job", 0), Slot("3g.40gb", 4, f"web-{gpu}", 0)) for gpu in range(2)]
+    markup = svg(Layout.of(gpus))
+    assert [element.text for element in elements(markup, "text")].count("job \N{MULTIPLICATION SIGN}2") == 2
+
+
+def test_with_too_many_replicas_on_several_gpus_equal_workloads_share_a_card() -> None:
+    gpus = [GpuLayout("h", gpu, "T4", "whole", (Slot("whole", 0, "job", gpu // 2),)) for gpu in range(4 * MOST_BY_WORKLOAD)]
+    cards = deal(Layout.of(gpus))
+    assert cards.by_workload
+    assert [(card.n_gpus, card.blocks[0].workload, card.blocks[0].span) for card in cards.shown] == [(240, "job", 1)]
+
+
+def test_instances_of_a_service_say_what_they_serve() -> None:
+    layout = Layout.of([a100(0, Slot("4g.40gb", 0, "search", 0), Slot("3g.40gb", 4, "search", 1))])
+    rates = {("search", "A100-80GB", "mig", "4g.40gb"): 1585.5, ("search", "A100-80GB", "mig", "3g.40gb"): 12.345}
+    texts = [element.text for element in elements(svg(layout, context=Context(rates=rates)), "text")]
+    assert {"search 1,586/s", "search 12.3/s"} <= set(texts)
+
+
+def test_cards_stand_under_their_hosts_where_something_is_said_of_them() -> None:
+    gpus = [a100(gpu, Slot("7g.80gb", 0, "web", gpu), host=f"h{gpu // 2}") for gpu in range(4)]
+    layout = Layout.of(gpus)
+    cards = deal(layout, Context(hosts={"h0": "2 of 8 VMs", "h1": "2 of 8 VMs"}))
+    assert [(card.host, card.n_gpus) for card in cards.shown] == [("h0", 2), ("h1", 2)]
+    texts = [element.text for element in elements(svg(layout, context=Context(hosts={"h0": "2 of 8 VMs"})), "text")]
+    assert texts.count("h0") == texts.count("h1") == texts.count("2 of 8 VMs") == 1
+    assert [card.host for card in deal(layout).shown] == [None]
+
+
+def test_many_hosts_are_not_told_apart() -> None:
+    names = [f"h{number}" for number in range(MOST_HOSTS + 1)]
+    layout = Layout.of([a100(0, Slot("7g.80gb", 0, "web", number), host=name) for number, name in enumerate(names)])
+    assert [card.n_gpus for card in deal(layout, Context(hosts=dict.fromkeys(names, "full"))).shown] == [len(names)]
+
+
+def test_further_tables_stand_under_their_titles() -> None:
+    root = parse(html(MIXED, tables={"services": [{"service": "a"}], "empty": []}))
+    assert [heading.text for heading in root.iter("h2")] == ["services"]
+    assert [cell.text for cell in root.iter("td")] == ["a"]
+
+
 # -- any text ----------------------------------------------------------------------------------------------------------
 
 NASTY = ["<script>alert('x')</script>", 'a "b" & c', "]]>", "\x00\x01\x1b[31m", "\ud800", "\ufffe", "\u202egnp"]
@@ -317,7 +396,7 @@ def test_two_pictures_on_one_page_share_no_id() -> None:
         return (element.attrib["id"] for element in parse(markup).iter() if "id" in element.attrib)
 
     a, b = set(ids(svg(MIXED))), set(ids(svg(Layout.of([a100(0, *SEVEN)]))))
-    assert len(a) == len(b) == 2
+    assert (len(a), len(b)) == (2, 1)  # free and stranded units; stranded ones alone
     assert not a & b
 
 

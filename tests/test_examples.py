@@ -264,6 +264,56 @@ def test_every_kind_of_demand_is_shown() -> None:
     assert shown == {"name", "count", "profile", "memory_gib", "compute_slices", "gpu_share", "priority"}
 
 
+# -- services, mixed fleets, hosts that fail, training -----------------------------------------------------------------
+
+
+def test_services_get_their_rates_and_cut_gpus_are_fewer_than_entire_ones() -> None:
+    said = output(EXAMPLES / "services.py")
+    wanted = {w.name: w.rate for w in read_workloads(EXAMPLES / "services" / "workloads.yaml")}
+    given = dict(re.findall(r"^(\w+) .* gets +([\d,]+)/s$", said, flags=re.MULTILINE))
+    assert set(given) == set(wanted)
+    assert all(float(rate.replace(",", "")) >= wanted[name] for name, rate in given.items())
+    [(cut, least, entire)] = re.findall(
+        r"^(\d+) GPUs, at least (\d+): optimal; entire GPUs would be (\d+)\.$", said, re.MULTILINE
+    )
+    assert cut == least
+    assert int(cut) < int(entire)
+    faster = [int(gpus) for gpus in re.findall(r"%: (\d+) GPUs, at least", said)]
+    assert faster == sorted(faster)
+    assert int(cut) <= faster[0] < faster[-1]  # less time takes more GPUs,
+    assert "the lowest that 'inceptionv3' reaches here is" in said  # until there is none that is fast enough
+
+
+def test_each_goal_wins_in_its_own_figure() -> None:
+    said = output(EXAMPLES / "mixed_fleet.py")
+    rows = re.findall(r"^(fewest GPUs|lowest cost|least power) +(\d+) +([\d.]+) +([\d,]+)  .*\(optimal\)$", said, re.MULTILINE)
+    gpus, cost, power = ({goal: float(row[at].replace(",", "")) for goal, *row in rows} for at in range(3))
+    assert set(gpus) == {"fewest GPUs", "lowest cost", "least power"}
+    for goal, figure in {"fewest GPUs": gpus, "lowest cost": cost, "least power": power}.items():
+        assert figure[goal] == min(figure.values())
+        assert min(value for other, value in figure.items() if other != goal) > figure[goal]
+
+
+def test_a_plan_that_survives_a_failure_moves_all_replicas_of_a_host() -> None:
+    said = output(EXAMPLES / "host_failure.py")
+    lines = re.findall(r"^(as they are|when any one host may fail): (\d+) replicas .* (\d+) spare instances$", said, re.MULTILINE)
+    (_, plain, none), (_, safe, spare) = lines
+    assert (plain, none) == (safe, "0")
+    assert int(spare) > 0
+    moved = [sum(map(int, re.findall(r"(\d+) x", line))) for line in re.findall(r"^  esx-\d\d fails: (.*)$", said, re.MULTILINE)]
+    assert sum(moved) == int(safe)  # each replica runs on one host, and each host may be the one that fails
+
+
+def test_training_jobs_stand_on_linked_gpus_of_one_board() -> None:
+    said = output(EXAMPLES / "training.py")
+    jobs = re.findall(r"^pretraining #\d: 4 x whole on (node-\d) (.*), beside (.*)$", said, re.MULTILINE)
+    assert len(jobs) == 2
+    boards = {"gpu0, gpu1, gpu2, gpu3": "mlx5_0, mlx5_1", "gpu4, gpu5, gpu6, gpu7": "mlx5_2, mlx5_3"}
+    assert all(boards[gpus] == nics for _, gpus, nics in jobs)
+    assert "8 GPUs linked by NVLINK at worst: left out" in said
+    assert "8 GPUs linked by SYS at worst: placed" in said
+
+
 # -- the notebook ------------------------------------------------------------------------------------------------------
 
 

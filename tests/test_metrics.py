@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import partitioner as gp
-from partitioner.layout import Pattern
-from partitioner.metrics import room, stranded
+from partitioner.layout import GpuLayout, Layout, Pattern, Slot
+from partitioner.metrics import existing, measure, room, stranded
 
 
 def pattern(*placements: tuple[str, int], model: str = "A100-80GB", mode: str = "mig") -> Pattern:
@@ -71,3 +71,48 @@ def test_free_profiles_add_up_over_gpus() -> None:
     metrics = gp.plan_mig({"4g.40gb": 3}, gpus=5).metrics
     assert metrics.free_profiles["A100-80GB mig"]["3g.40gb"] == 3
     assert metrics.gpus_unused == 2
+
+
+# -- what existed before, what is spare, what stands on several GPUs ---------------------------------------------------
+
+
+def fleet(*gpus: gp.Gpu) -> gp.Fleet:
+    return gp.Fleet((gp.Host("a", gpus),))
+
+
+def test_existing_instances_are_not_of_the_plan_s_making() -> None:
+    busy = gp.Gpu("A100-80GB", instances=("3g.40gb@4", "1g.10gb@0"))
+    there = fleet(busy, gp.Gpu("A100-80GB"))
+    layout = Layout.of(
+        [
+            GpuLayout("a", 0, "A100-80GB", "mig", (Slot("1g.10gb", 0), Slot("1g.10gb", 1, "w", 0), Slot("3g.40gb", 4))),
+            GpuLayout("a", 1, "A100-80GB", "mig", (Slot("1g.10gb", 0), Slot("1g.10gb", 1, "w", 1))),
+        ]
+    )
+    assert existing(layout, there).tolist() == [True, False, True, False, False]
+    metrics = measure(layout, [gp.Workload("w", 2, "1g.10gb")], there)
+    assert metrics.memory_kept_mib == 9728 + 40192
+    assert (metrics.memory_allocated_mib, metrics.memory_spare_mib) == (3 * 9728, 9728)
+    assert (metrics.compute_slices_allocated, metrics.compute_slices_spare, metrics.compute_slices_kept) == (3, 1, 4)
+    assert (metrics.memory_waste_mib, metrics.compute_waste_slices) == (0, 0)
+    assert not existing(layout, None).any()
+
+
+def test_a_plan_beside_existing_instances_wastes_only_its_own() -> None:
+    there = fleet(gp.Gpu("A100-80GB", instances=("3g.40gb@4",)))
+    plan = gp.plan([gp.Workload("w", memory_gib=8)], fleet=there, modes=("mig",))
+    metrics = measure(plan.layout, plan.workloads, there)
+    assert (metrics.memory_kept_mib, metrics.memory_allocated_mib) == (40192, 9728)
+    assert metrics.memory_waste_mib == 9728 - 8 * 1024
+
+
+def test_a_replica_on_several_gpus_counts_once() -> None:
+    gpus = [GpuLayout("a", gpu, "T4", "whole", (Slot("whole", 0, "job", gpu // 2),)) for gpu in range(4)]
+    metrics = measure(Layout.of(gpus), [gp.Workload("job", 2, "whole", gpus_per_replica=2)])
+    assert (metrics.replicas, metrics.gpus_used) == (2, 4)
+
+
+def test_the_instances_of_a_service_waste_nothing() -> None:
+    plan = gp.plan([gp.Workload("search", model="bert-99", rate=700, latency_ms=130)], gpu="A100-80GB", modes=("mig",))
+    assert plan.metrics.memory_waste_mib == plan.metrics.compute_waste_slices == 0
+    assert plan.metrics.replicas == sum(1 for _ in plan.assignments())

@@ -38,7 +38,8 @@ def test_importing_takes_under_three_tenths_of_a_second() -> None:
 
 def test_every_public_name_is_there_and_documented() -> None:
     contract = {
-        "Workload", "Gpu", "Host", "Fleet", "plan", "plan_mig", "plan_vgpu", "Plan", "load", "catalog",
+        "Workload", "Gpu", "Host", "NumaNode", "Fleet", "Topology", "read_topology", "Calibration",
+        "plan", "plan_mig", "plan_vgpu", "Plan", "load", "catalog",
         "PartitionerError", "SpecError", "GeometryError", "InfeasibleError",
     }  # fmt: skip
     assert contract <= set(gp.__all__)
@@ -54,7 +55,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_every_public_function_and_class_is_documented() -> None:
     """ruff checks that docstrings stand; this, that parameters are named in them where there are more than two."""
     missing = []
-    for module in ("planning", "plans", "workload", "fleet", "layout", "metrics", "report", "geometry", "documents"):
+    report = ("report.gpus", "report.hosts", "report.section", "report.sections", "report.services", "report.text")
+    modules = ("planning", "plans", "workload", "fleet", "layout", "metrics", *report, "geometry", "documents")
+    for module in modules:
         members = vars(__import__(f"partitioner.{module}", fromlist=["x"]))
         for name, member in members.items():
             if name.startswith("_") or getattr(member, "__module__", "") != f"partitioner.{module}":

@@ -8,6 +8,9 @@ import xml.etree.ElementTree as ET
 import pytest
 
 import partitioner as gp
+from partitioner import planning
+from partitioner.fleet import NumaNode
+from partitioner.topology import Topology
 
 
 @pytest.fixture
@@ -67,6 +70,100 @@ def test_save_and_load(plan, tmp_path) -> None:
     assert gp.Plan.load(path) == plan
     assert gp.Plan.load(path).to_json() == path.read_text()
     assert [entry.name for entry in tmp_path.iterdir()] == ["plan.json"]
+
+
+@pytest.fixture(scope="module")
+def service_plan() -> gp.Plan:
+    """Services, hosts with links and NUMA nodes, costs, and room for the loss of a host."""
+    links = Topology((("X", "NV12"), ("NV12", "X")), {"mlx5_0": ("PIX", "SYS")}, (0, 1))
+    nodes = (NumaNode((0,), vcpus=32, ram_gib=128.0), NumaNode((1,), vcpus=32))
+    gpu = gp.Gpu("A100-80GB", cost_per_hour=3.5, power_w=400)
+    hosts = tuple(gp.Host(f"esx-{n}", (gpu, gpu), max_vms=16, numa=nodes, links=links) for n in range(3))
+    workloads = [
+        gp.Workload("search", model="bert-99", rate=1500, latency_ms=130, isolation="hardware"),
+        gp.Workload("train", 1, "3g.40gb", gpus_per_replica=2, gpu_link="NVLINK", vcpus=8),
+        gp.Workload("a", 2, "1g.10gb", spread="host", apart_from="b", tenant="x"),
+        gp.Workload("b", 1, "1g.10gb", never_on="esx-0/gpu1"),
+    ]
+    return gp.plan(workloads, fleet=gp.Fleet(hosts), objective=("placed", "cost", "waste"), host_failures=1)
+
+
+def test_all_that_a_plan_says_of_services_and_failures_is_saved(service_plan, tmp_path) -> None:
+    assert service_plan.ratings
+    assert service_plan.failover
+    path = tmp_path / "plan.json"
+    service_plan.save(path)
+    loaded = gp.Plan.load(path)
+    assert loaded == service_plan
+    assert (loaded.objective, loaded.host_failures) == (("placed", "cost", "waste", "gpus"), 1)
+    assert list(loaded.assignments()) == list(service_plan.assignments())
+    assert loaded.calibration is None
+    assert loaded.to_json() == path.read_text()
+
+
+def test_sources_of_ratings_are_written_once(service_plan) -> None:
+    data = json.loads(service_plan.to_json())
+    used = {source for rating in service_plan.ratings.values() for source in rating.sources}
+    assert len(data["sources"]) == len(used)
+    assert set(data["sources"]) == used
+
+
+def test_cost_power_and_hosts(service_plan, plan) -> None:
+    assert service_plan.cost_per_hour == 3.5 * service_plan.gpus_used
+    assert service_plan.power_w == 400 * service_plan.gpus_used
+    assert service_plan.hosts_used == len({gpu.host for gpu in service_plan.layout if gpu.slots})
+    assert (plan.cost_per_hour, plan.power_w, plan.hosts_used) == (None, None, 2)
+    alone = gp.plan_mig("4g+2g+1g")
+    assert (alone.cost_per_hour, alone.power_w, alone.hosts_used) == (None, None, None)
+
+
+def test_a_plan_saved_before_there_were_services_is_still_read(plan) -> None:
+    data = json.loads(plan.to_json())
+    for name in ("objective", "host_failures"):
+        del data[name]
+    assert gp.Plan.from_json(json.dumps(data)) == plan
+    assert not {"sources", "ratings", "failover"} & set(data)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("objective",), ["placed", "gpus", "cost"], "the objective is placed, gpus, cost"),
+        (("objective",), [], "objective"),
+        (("host_failures",), 2, "host_failures"),
+        (("failover",), [], "esx-"),
+        (("failover", 0, "host"), "esx-9", "esx-9"),
+        (("failover", 0, "start"), -1, "start"),
+        (("ratings", 0, "sources"), [99], "names source 99; there are"),
+        (("ratings", 0, "throughput_rps"), 0, "throughput_rps"),
+        (("ratings", 0, "batch"), 0, "batch"),
+        (("ratings", 0, "workload"), "nobody", "nobody"),
+        (("workloads", 0, "rate"), 1e6, "requests/s"),
+        (("fleet", "hosts", 0, "max_vms"), 1, "esx-0"),
+    ],
+)
+def test_services_and_failures_that_were_tampered_with_are_refused(service_plan, path, value, message) -> None:
+    data = json.loads(service_plan.to_json())
+    change(data, path, value)
+    with pytest.raises(gp.SpecError) as caught:
+        gp.Plan.from_json(json.dumps(data))
+    assert message in str(caught.value)
+
+
+def test_a_rating_that_stands_twice_and_a_plan_without_gpus_are_refused(service_plan) -> None:
+    data = json.loads(service_plan.to_json())
+    data["ratings"].append(data["ratings"][0])
+    with pytest.raises(gp.SpecError, match="stands twice"):
+        gp.Plan.from_json(json.dumps(data))
+    data = json.loads(service_plan.to_json())
+    data["objective"] = ["placed", "cost", "waste"]
+    data["objectives"] = [stage for stage in data["objectives"] if stage["name"] != "gpus"]
+    with pytest.raises(gp.SpecError, match="no stage 'gpus'"):
+        gp.Plan.from_json(json.dumps(data))
+
+
+def test_the_schema_names_every_field_of_a_saved_plan(service_plan) -> None:
+    assert set(json.loads(service_plan.to_json())) <= set(planning.schema("plan")["properties"])
 
 
 def test_a_plan_is_read_back_whatever_its_file_is_called(tmp_path) -> None:

@@ -155,7 +155,7 @@ def many_demands(*, seed: int, demands: int = 20_000, replicas: int = 1_000_000)
     return Case(f"{demands:,} demands", workloads, "gpus", 0.0, 5.0, fleet=inventory(max(8, round(replicas * GPUS_PER_REPLICA))))
 
 
-GPUS_PER_REPLICA = 0.45
+GPUS_PER_REPLICA = 0.5
 """GPUs of the inventory for each replica of `many_demands`: all can be placed, on most of the GPUs."""
 
 

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from partitioner.cli import calibration, catalog, plan
+from partitioner.cli import calibration, catalog, explain, plan
 from partitioner.cli.output import printable
 from partitioner.errors import PartitionerError
 
@@ -53,6 +53,9 @@ app.add_typer(catalog.app)
 app.add_typer(calibration.app)
 app.command("plan", help=plan.PLAN_HELP, short_help="Plan which GPU is cut how, and what runs where.")(plan.plan)
 app.command("show")(plan.show)
+app.command("explain", help=explain.EXPLAIN_HELP, short_help="Say why a workload is placed as it is, or left out.")(
+    explain.explain
+)
 app.command("schema", short_help="Print the JSON schema of a file, for editors.")(plan.schema)
 
 

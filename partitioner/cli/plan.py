@@ -15,6 +15,7 @@ from partitioner.cli.output import check_files, console, print_json, print_text,
 from partitioner.errors import SpecError
 
 if TYPE_CHECKING:
+    from partitioner.performance import Calibration
     from partitioner.planning import Plan
     from partitioner.workload import Workloads
 
@@ -50,7 +51,14 @@ Examples:
   partitioner plan workloads.yaml --gpu A100-80GB
   partitioner plan 4g+2g+3x1g --gpu H100-80GB --gpus 1
   partitioner plan - --fleet fleet.yaml --json < workloads.yaml
+  partitioner plan services.yaml --fleet fleet.yaml --objective placed,cost,gpus
+  partitioner plan services.yaml --fleet fleet.yaml --host-failures 1
+  partitioner plan services.yaml --gpu A100-80GB --extend-calibration mine.csv
 """
+_OBJECTIVE_HELP = (
+    "What is best, the most important first: placed, then any of gpus, cost, power, hosts, waste, spread, headroom; with"
+    " commas, or given several times. Default: placed,gpus,waste."
+)
 _MODE_HELP = (
     "How GPUs may be cut; give it twice for a choice, e.g. --mode mig --mode whole. vgpu: time-sliced; alone also"
     " MIG-backed. Default: with --gpu mig, or vgpu where it has no MIG; with --fleet any."
@@ -72,6 +80,16 @@ def plan(
     fleet: Annotated[str | None, typer.Option(metavar="FILE", help="Plan for the hosts in this YAML or JSON file.")] = None,
     catalog_files: CatalogFiles = None,
     mode: Annotated[list[Mode] | None, typer.Option(help=_MODE_HELP)] = None,
+    objective: Annotated[list[str] | None, typer.Option(metavar="STAGES", help=_OBJECTIVE_HELP)] = None,
+    host_failures: Annotated[
+        int, typer.Option(metavar="N", min=0, max=1, help="1: whatever host fails, its replicas find room on the others.")
+    ] = 0,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Measurements of models (CSV), instead of the shipped ones.")
+    ] = None,
+    extend_calibration: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Measurements of models (CSV), beside the shipped ones and before them.")
+    ] = None,
     time_limit: Annotated[float, typer.Option(metavar="S", help="Seconds to look for a proof; the best so far counts.")] = 10.0,
     seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**31 - 1, help="Same input and seed, same plan.")] = 0,
     as_json: AsJson = False,
@@ -81,10 +99,15 @@ def plan(
 ) -> None:
     """Plan which GPU is cut how, and what runs where, on the fewest GPUs."""
     _check_options(workloads, gpu, gpus, fleet, time_limit)
+    if calibration is not None and extend_calibration is not None:
+        raise SpecError("--calibration and --extend-calibration are both given; the first leaves the shipped table out, give one")
+    if host_failures and fleet is None:
+        raise SpecError(f"--host-failures {host_failures} looks at hosts; give them with --fleet FILE")
     check_files([out, html, svg])
     add_catalog_files(catalog_files)
     wanted, where = _read(workloads), _gpus(gpu, gpus, fleet)  # all that can be wrong with files shows before any work
-    found = _planner(mode or [], gpu)(wanted, **where, time_limit_s=time_limit, seed=seed)
+    options = _options(objective, host_failures, _calibration(calibration, extend_calibration))
+    found = _planner(mode or [], gpu)(wanted, **where, **options, time_limit_s=time_limit, seed=seed)
     if out:
         found.save(out)
         typer.echo(f"wrote {out}", err=True)
@@ -149,6 +172,22 @@ def _gpus(gpu: str | None, gpus: int | None, fleet: str | None) -> dict[str, Any
     from partitioner.fleet import read_fleet
 
     return {"fleet": read_fleet(fleet)}
+
+
+def _calibration(alone: Path | None, beside: Path | None) -> Calibration | None:
+    """Return the table to plan services with; None for the shipped one."""
+    from partitioner.performance import Calibration
+
+    if alone is not None:
+        return Calibration.from_csv(alone)
+    return None if beside is None else Calibration.default().merge(Calibration.from_csv(beside))
+
+
+def _options(objective: list[str] | None, host_failures: int, calibration: Calibration | None) -> dict[str, Any]:
+    """Return the arguments of the planner that were given; the planner has its own defaults for the others."""
+    stages = tuple(stage.strip() for part in objective or () for stage in part.split(","))
+    chosen: dict[str, Any] = {"host_failures": host_failures, "calibration": calibration}
+    return {**chosen, "objective": stages} if objective else chosen
 
 
 def _planner(modes: list[Mode], gpu: str | None) -> Callable[..., Plan]:

@@ -4,9 +4,10 @@
 input gives the same bytes. This package must not know plans or solvers: what a plan has to say comes in as facts and notes.
 """
 
+from partitioner.drawing.cards import Context
 from partitioner.drawing.graph import graph_svg
 from partitioner.drawing.page import html
 from partitioner.drawing.picture import svg
 from partitioner.drawing.starts import geometry_svg
 
-__all__ = ["geometry_svg", "graph_svg", "html", "svg"]
+__all__ = ["Context", "geometry_svg", "graph_svg", "html", "svg"]

@@ -33,6 +33,10 @@ NEUTRAL = Colour("#c3cfdd", INK)
 """Something held by several names at once."""
 NOBODY_COLOUR = Colour("#ffffff", "#59636e")
 """Something that nobody holds."""
+SPARE_COLOUR = Colour("#e9f6ec", "#1d5c30")
+"""Something that is kept free on purpose."""
+EXISTING_COLOUR = Colour("none", "#3d444d")
+"""Something that was there before; it lies on a hatching."""
 
 
 def colours(names: Iterable[str]) -> dict[str, Colour]:

@@ -18,8 +18,8 @@ MARGIN = 24.0
 INK, MUTED, FAINT = "#1f2328", "#59636e", "#d1d9e0"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Noto Sans', sans-serif"
 TIMES = "\N{MULTIPLICATION SIGN}"
-FREE, STRANDED = "\x01", "\x02"
-"""Stand for the ids of the two hatchings until `sheet` knows the whole picture; no text from outside contains them."""
+FREE, STRANDED, EXISTING = "\x01", "\x02", "\x03"
+"""Stand for the ids of the hatchings until `sheet` knows the whole picture; no text from outside contains them."""
 
 # What XML 1.0 forbids (section 2.2), and the marks that reverse the direction of the text around them.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u202a-\u202e\u2066-\u2069]")
@@ -163,9 +163,9 @@ def paragraph(lines: Sequence[str], *, x: float = MARGIN, size: float = 12.5, fi
 
 
 def hatch(x: float, y: float, width: float, height: float, kind: str) -> str:
-    """Return a hatched rectangle: `FREE` or `STRANDED`."""
+    """Return a hatched rectangle: `FREE`, `STRANDED` or `EXISTING`."""
     box = f'x="{number(x + 1)}" y="{number(y + 1)}" width="{number(width - 2)}" height="{number(height - 2)}"'
-    edge = 'stroke="#8c959f" stroke-dasharray="4 3"' if kind == FREE else 'stroke="#b0877f"'
+    edge = _EDGES[kind]
     return f'<rect {box} rx="5" fill="url(#{kind})" {edge}/>'
 
 
@@ -189,7 +189,10 @@ def sheet(piece: Piece, label: str) -> str:
     # Several pictures of one notebook share a namespace of ids, hence ids that depend on the picture.
     digest = hashlib.sha256(piece.markup.encode()).hexdigest()[:10]
     height = piece.height + 2 * MARGIN
-    body = f"{_DEFINITIONS}{piece.markup}".replace(FREE, f"gp-free-{digest}").replace(STRANDED, f"gp-lost-{digest}")
+    definitions = "".join(pattern for kind, pattern in _PATTERNS.items() if kind in piece.markup)
+    body = f"<defs>{definitions}</defs>{piece.markup}"
+    for kind, name in _IDS.items():
+        body = body.replace(kind, f"gp-{name}-{digest}")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{number(WIDTH)}" height="{number(height)}"'
         f' viewBox="0 0 {number(WIDTH)} {number(height)}" style="max-width:100%;height:auto" role="img"'
@@ -199,11 +202,17 @@ def sheet(piece: Piece, label: str) -> str:
     )
 
 
-_DEFINITIONS = (
-    "<defs>"
-    f'<pattern id="{FREE}" width="8" height="8" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
-    '<rect width="8" height="8" fill="#fff"/><path d="M0 0V8" stroke="#d5dbe1" stroke-width="2.5"/></pattern>'
-    f'<pattern id="{STRANDED}" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
-    '<rect width="6" height="6" fill="#f1e4e0"/><path d="M0 0V6M0 0H6" stroke="#c9a59d" stroke-width="1.6"/></pattern>'
-    "</defs>"
-)
+_IDS = {FREE: "free", STRANDED: "lost", EXISTING: "kept"}
+_EDGES = {
+    FREE: 'stroke="#8c959f" stroke-dasharray="4 3"',
+    STRANDED: 'stroke="#b0877f"',
+    EXISTING: 'stroke="#8c959f"',
+}
+_PATTERNS = {
+    FREE: f'<pattern id="{FREE}" width="8" height="8" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    '<rect width="8" height="8" fill="#fff"/><path d="M0 0V8" stroke="#d5dbe1" stroke-width="2.5"/></pattern>',
+    STRANDED: f'<pattern id="{STRANDED}" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    '<rect width="6" height="6" fill="#f1e4e0"/><path d="M0 0V6M0 0H6" stroke="#c9a59d" stroke-width="1.6"/></pattern>',
+    EXISTING: f'<pattern id="{EXISTING}" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(-45)">'
+    '<rect width="7" height="7" fill="#e3e7eb"/><path d="M0 0V7" stroke="#d2d8de" stroke-width="3"/></pattern>',
+}

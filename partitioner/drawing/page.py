@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from partitioner.drawing.cards import Context
 from partitioner.drawing.marks import words
 from partitioner.drawing.picture import svg
 from partitioner.layout import Layout
@@ -17,13 +18,14 @@ body { margin: 0; background: var(--ground); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif; }
 main { max-width: 960px; margin: 0 auto; padding: 32px 16px 64px; }
 h1 { font-size: 26px; line-height: 1.25; margin: 0 0 8px; overflow-wrap: anywhere; }
+h2 { font-size: 17px; line-height: 1.3; margin: 28px 0 -14px; overflow-wrap: anywhere; }
 ul { margin: 0 0 20px; padding: 0; list-style: none; color: var(--muted); }
 li { display: inline; overflow-wrap: anywhere; }
 li + li::before { content: "·"; padding: 0 0.5em; }
 svg { display: block; }
 .scroll { overflow-x: auto; margin-top: 24px; border: 1px solid var(--line); border-radius: 10px; background: var(--card); }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
-th, td { padding: 8px 14px; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
+th, td { padding: 8px 10px; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
 th { color: var(--muted); font-weight: 600; white-space: nowrap; }
 tr + tr > *, tbody > tr:first-child > * { border-top: 1px solid var(--line); }
 .s { white-space: nowrap; }
@@ -39,6 +41,8 @@ def html(
     facts: Sequence[str] = (),
     notes: Sequence[str] = (),
     table: Sequence[Mapping[str, object]] = (),
+    tables: Mapping[str, Sequence[Mapping[str, object]]] | None = None,
+    context: Context | None = None,
 ) -> str:
     """Draw a layout as a standalone HTML page, without scripts or anything to load.
 
@@ -49,6 +53,8 @@ def html(
     facts : short statements under the heading.
     notes : sentences under the picture.
     table : rows under the picture; the headings are the keys, in order of first appearance.
+    tables : further tables under it, by their titles.
+    context : what is known of the layout besides, as for `svg`.
 
     Returns
     -------
@@ -57,8 +63,9 @@ def html(
     parts = [
         f"<h1>{words(title)}</h1>" if title else "",
         "<ul>" + "".join(f"<li>{words(fact)}</li>" for fact in facts) + "</ul>" if facts else "",
-        svg(layout, notes=notes),
+        svg(layout, notes=notes, context=context),
         _table(table) if table else "",
+        *(f"<h2>{words(heading)}</h2>\n{_table(rows)}" for heading, rows in (tables or {}).items() if rows),
     ]
     body = "\n".join(part for part in parts if part)
     return (

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from partitioner import catalog
-from partitioner.drawing.cards import Block, Card, Cards, deal
-from partitioner.drawing.colours import NEUTRAL, NOBODY_COLOUR, Colour, colours
+from partitioner.drawing.cards import Block, Card, Cards, Context, deal
+from partitioner.drawing.colours import EXISTING_COLOUR, NEUTRAL, NOBODY_COLOUR, SPARE_COLOUR, Colour, colours
 from partitioner.drawing.marks import (
+    EXISTING,
     FAINT,
     FREE,
     INK,
@@ -42,7 +43,14 @@ _MOST_IN_LEGEND = 12
 _PAD = 5.5  # between the edge of a block and its text
 
 
-def svg(layout: Layout, *, title: str = "", facts: Sequence[str] = (), notes: Sequence[str] = ()) -> str:
+def svg(
+    layout: Layout,
+    *,
+    title: str = "",
+    facts: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    context: Context | None = None,
+) -> str:
     """Draw a layout as a standalone SVG.
 
     Parameters
@@ -52,6 +60,7 @@ def svg(layout: Layout, *, title: str = "", facts: Sequence[str] = (), notes: Se
     title : heading.
     facts : short statements under the heading, e.g. ``3 GPUs used, proven optimal``.
     notes : sentences at the foot, e.g. why a workload was left out.
+    context : what is known of the layout besides: existing instances, what services serve, what is taken of hosts.
 
     Returns
     -------
@@ -59,7 +68,8 @@ def svg(layout: Layout, *, title: str = "", facts: Sequence[str] = (), notes: Se
 
     Notes
     -----
-    Units that some placement could still use are hatched; stranded units, which none can use, are cross-hatched.
+    Units that some placement could still use are hatched; stranded units, which none can use, are cross-hatched. Existing
+    instances that others use are hatched in grey. Blocks of a replica on several GPUs carry a knot and the same label.
 
     Examples
     --------
@@ -68,13 +78,14 @@ def svg(layout: Layout, *, title: str = "", facts: Sequence[str] = (), notes: Se
     >>> "chat" in svg(layout, title="One GPU")
     True
     """
-    cards = deal(layout)
+    context = context or Context()
+    cards = deal(layout, context)
     held = sorted({layout.workloads[row] for row in set(layout.occupant.tolist()) - {NOBODY}})
     palette = colours(held)
-    rows = [_row(card, palette) for card in cards.shown]
+    rows = list(_rows(cards.shown, palette, context))
     pieces = [
         *_header(title, facts),
-        *_legend(palette if len(held) <= _MOST_IN_LEGEND else {}, rows, cards),
+        *_legend(palette if len(held) <= _MOST_IN_LEGEND else {}, rows, cards, spare=context.spare),
         *_caption(cards, len(held)),
         *rows,
         *([_unused(cards.unused)] if cards.unused else []),
@@ -127,21 +138,27 @@ def _caption(cards: Cards, n_workloads: int) -> Iterator[Piece]:
         yield paragraph(lines, size=11.5)
 
 
-def _legend(palette: Mapping[str, Colour], rows: Sequence[Piece], cards: Cards) -> Iterator[Piece]:
+def _legend(palette: Mapping[str, Colour], rows: Sequence[Piece], cards: Cards, *, spare: bool) -> Iterator[Piece]:
     entries: list[tuple[str, str]] = [
         (tag("rect", x=0.0, y=0.0, width=14.0, height=14.0, rx=3.0, fill=colour.fill), name) for name, colour in palette.items()
     ]
     drawn = "".join(row.markup for row in rows)
-    for kind, meaning in ((FREE, "free"), (STRANDED, "stranded: no profile can use it")):
+    hatchings = ((FREE, "free"), (STRANDED, "stranded: no profile can use it"), (EXISTING, "in use by others"))
+    for kind, meaning in hatchings:
         if kind in drawn:
             entries.append((hatch(-1, -1, 16, 16, kind), meaning))
-    if any(block.n_unheld == card.n_gpus for card in cards.shown for block in card.blocks):
-        entries.append((_face(0, 0, 14, 14, NOBODY_COLOUR, rx=3), "placement that nobody holds"))
+    blocks = [(block, card.n_gpus) for card in cards.shown for block in card.blocks]
+    if any(block.n_unheld == n_gpus for block, n_gpus in blocks):
+        colour = SPARE_COLOUR if spare else NOBODY_COLOUR
+        meaning = "spare: room for replicas of a host that fails" if spare else "placement that nobody holds"
+        entries.append((_face(0, 0, 14, 14, colour, rx=3), meaning))
+    if any(block.span > 1 for block, _ in blocks):
+        entries.append((f'<g transform="translate(-1.5 1)">{_knot(0, INK)}</g>', "one replica on several GPUs"))
     if not entries:
         return
     x, y, markup = MARGIN, 0.0, []
     for swatch, meaning in entries:
-        shown = fit(meaning, 200, 12)
+        shown = fit(meaning, 300, 12)
         width = 20 + text_width(shown, 12) + 14
         if x > MARGIN and x + width > WIDTH - MARGIN:
             x, y = MARGIN, y + 22
@@ -154,13 +171,34 @@ def _legend(palette: Mapping[str, Colour], rows: Sequence[Piece], cards: Cards) 
 # -- one card ----------------------------------------------------------------------------------------------------------
 
 
-def _row(card: Card, palette: Mapping[str, Colour]) -> Piece:
+def _rows(cards: Sequence[Card], palette: Mapping[str, Colour], context: Context) -> Iterator[Piece]:
+    """Yield a piece for each card, under the name of its host where hosts are told apart."""
+    host: str | None = None
+    for card in cards:
+        row = _row(card, palette, context)
+        if card.host is not None and card.host != host:
+            row = stack([_host(card.host, context.hosts.get(card.host, "")), row], 16)
+        host = card.host
+        yield row
+
+
+def _host(name: str, figures: str) -> Piece:
+    """Return the name of a host, and what is taken of it."""
+    ground = tag("rect", x=MARGIN, y=0.0, width=_INNER, height=26.0, rx=6.0, fill="#f6f8fa")
+    shown = fit(figures, _INNER - 260, 12)
+    head = fit(name, _INNER - 40 - text_width(shown, 12), 13, bold=True, keep_end=True)
+    words_ = text(MARGIN + 10, 17.5, head, font_size=13.0, font_weight="700")
+    words_ += text(WIDTH - MARGIN - 10, 17.5, shown, font_size=12.0, fill=MUTED, text_anchor="end")
+    return Piece(f"<g>{_tooltip(f'{name}: {figures}' if figures else name)}{ground}{words_}</g>", 26)
+
+
+def _row(card: Card, palette: Mapping[str, Colour], context: Context) -> Piece:
     geometry = card.pattern.geometry
     assert geometry is not None
     scale, foot = _scale(geometry)
     unit = BAR_WIDTH / geometry.units
-    bar = [_room(card, geometry, unit), *(_block(block, unit, palette) for block in card.blocks)]
-    rule = tag("path", d=f"M{number(MARGIN)} -7.5H{number(WIDTH - MARGIN)}", stroke="#eaeef2")
+    bar = [_room(card, geometry, unit), *(_block(card, block, unit, palette, spare=context.spare) for block in card.blocks)]
+    rule = "" if card.host is not None else tag("path", d=f"M{number(MARGIN)} -7.5H{number(WIDTH - MARGIN)}", stroke="#eaeef2")
     return Piece("".join([rule, _name(card), *bar, scale, _figures(card, geometry)]), BAR_HEIGHT + foot)
 
 
@@ -193,33 +231,73 @@ def _gpus(count: int) -> str:
     return f"{count:,} GPU" + "s" * (count != 1)
 
 
-def _block(block: Block, unit: float, palette: Mapping[str, Colour]) -> str:
+def _block(card: Card, block: Block, unit: float, palette: Mapping[str, Colour], *, spare: bool) -> str:
     placement = block.placement
     x, width = BAR_X + placement.start * unit, placement.profile.extent * unit
-    name, replica = _holder(block)
-    colour = NEUTRAL if block.n_workloads else NOBODY_COLOUR
-    if block.workload is not None:
-        colour = palette[block.workload]
-    unheld = f", held by nobody on {_gpus(block.n_unheld)}" if block.n_unheld and block.n_workloads else ""
-    memory = f", {_gib(placement.profile.memory_mib)} GiB" if placement.profile.memory_mib else ""
-    tip = f"{placement.profile.name} at {placement.start}{memory}: {name}{replica}{unheld}"
-    face = _face(1, 1, width - 2, BAR_HEIGHT - 2, colour)
-    label = _label(placement.profile.name, name, replica, width, colour.text)
+    others = block.n_existing == card.n_gpus
+    name, suffix = ("in use by others", "") if others else _holder(block, spare=spare)
+    colour = _colour(card, block, palette, spare=spare)
+    face = hatch(0, 0, width, BAR_HEIGHT, EXISTING) if others else _face(1, 1, width - 2, BAR_HEIGHT - 2, colour)
+    label = _label(placement.profile.name, name, suffix, width, colour.text)
+    knot = (
+        f'<g transform="translate({number(width - 21)} 6)">{_knot(0, colour.text)}</g>' if block.span > 1 and width > 60 else ""
+    )
     # A nested svg clips what is in it, should a font be wider than estimated.
-    return tag("svg", _tooltip(tip), face, label, x=x, y=0.0, width=width, height=BAR_HEIGHT)
+    tip = _tooltip(_story(card, block, name))
+    return tag("svg", tip, face, label, knot, x=x, y=0.0, width=width, height=BAR_HEIGHT)
 
 
-def _holder(block: Block) -> tuple[str, str]:
-    """Who holds a block, and the replica as it is written after the name."""
+def _colour(card: Card, block: Block, palette: Mapping[str, Colour], *, spare: bool) -> Colour:
     if block.workload is not None:
-        return block.workload, f" #{block.replica}" if block.replica is not None else ""
+        return palette[block.workload]
+    if block.n_workloads:
+        return NEUTRAL
+    if block.n_existing == card.n_gpus:
+        return EXISTING_COLOUR
+    return SPARE_COLOUR if spare else NOBODY_COLOUR
+
+
+def _story(card: Card, block: Block, name: str) -> str:
+    """All that is known of a block, as its tooltip."""
+    memory = f", {_gib(block.placement.profile.memory_mib)} GiB" if block.placement.profile.memory_mib else ""
+    replica = f" #{block.replica}" if block.replica is not None else ""
+    parts = [f"{block.placement.profile.name} at {block.placement.start}{memory}: {name}{replica}"]
+    parts += [f"one replica on {block.span} GPUs or instances"] if block.span > 1 else []
+    parts += [f"serves {_per_second(block.rate)}"] if block.rate is not None else []
+    if block.n_workloads:
+        parts += [f"held by nobody on {_gpus(block.n_unheld)}"] if block.n_unheld else []
+    parts += [f"in use by others on {_gpus(block.n_existing)}"] if 0 < block.n_existing < card.n_gpus else []
+    return ", ".join(parts)
+
+
+def _holder(block: Block, *, spare: bool) -> tuple[str, str]:
+    """Who holds a block, and what is written after the name: what a service serves, or which replica it is."""
+    if block.workload is not None:
+        if block.rate is not None:
+            return block.workload, f" {_per_second(block.rate)}"
+        tied = f" {TIMES}{block.span}" if block.span > 1 else ""
+        return block.workload, (f" #{block.replica}" if block.replica is not None else "") + tied
     if block.n_workloads:
         return f"{block.n_workloads:,} workload" + "s" * (block.n_workloads != 1), ""
-    return "nobody", ""
+    return "spare" if spare else "nobody", ""
+
+
+def _per_second(rate: float) -> str:
+    return f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s"
+
+
+def _knot(x: float, colour: str) -> str:
+    """Two links of a chain, 15 by 8 px."""
+    links = (tag("rect", x=x + at, y=1.0, width=9.0, height=6.0, rx=3.0) for at in (0.5, 6.0))
+    return tag("g", *links, fill="none", stroke=colour, stroke_width=1.5)
 
 
 def _face(x: float, y: float, width: float, height: float, colour: Colour, rx: float = 5) -> str:
-    edge: dict[str, str | float] = {"stroke": "#8c959f"} if colour is NOBODY_COLOUR else {}
+    edge: dict[str, str | float] = {}
+    if colour is NOBODY_COLOUR:
+        edge = {"stroke": "#8c959f"}
+    elif colour is SPARE_COLOUR:
+        edge = {"stroke": "#6fa580", "stroke_dasharray": "5 3"}
     return tag("rect", x=x, y=y, width=width, height=height, rx=float(rx), fill=colour.fill, **edge)
 
 

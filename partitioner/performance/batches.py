@@ -1,12 +1,13 @@
 """What is known of one model on one GPU from batches: points, the law between them, and what fits into memory.
 
-Knows no scenarios, rates or latency bounds.
+Knows no scenarios or latency bounds.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,13 +17,46 @@ from partitioner.geometry import Profile
 from partitioner.performance import law as laws
 from partitioner.performance.busy import Ratio
 from partitioner.performance.points import MEASURED_ERROR, CalibrationError, Estimate, Point, shares
+from partitioner.performance.queueing import BatchServer
 
 _EXTRAPOLATED = 0.25  # relative error added where the law is asked outside the range of its points
+_MOST_CURVES = 4096  # kept; anybody may ask for any number of processes
 _FEW_PROFILES = 0.3  # relative error of a profile between others, where too few profiles are measured to test that
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a profile does with a batch size and a number of processes.
+
+    Parameters
+    ----------
+    batch, processes : the pair.
+    throughput_per_s : of all processes together [1/s].
+    latency_ms : of one batch [ms].
+    """
+
+    batch: int
+    processes: int
+    throughput_per_s: float
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """Seconds that a batch takes: its latency, in `per_s` to the second."""
+
+    curve: laws.Curve | laws.Between
+    per_s: float
+
+    def __call__(self, batch: Any) -> Any:
+        return self.curve(batch) / self.per_s
 
 
 class Batches:
     """The batch points of one model on one GPU.
+
+    What follows from them is worked out when it is first asked for, and kept: there are no more answers to keep than
+    profiles of the GPU times pairs of batch and processes measured.
 
     Parameters
     ----------
@@ -37,7 +71,13 @@ class Batches:
         self.points = tuple(points)
         self._by_key = {(p.profile, p.batch, p.processes, p.busy): p for p in self.points}
         self.sources = tuple(dict.fromkeys(p.source for p in self.points if p.source))
-        self._memory = {name: gpu.profile(name).memory_mib for name in self.profiles}
+        self._shapes = {name: gpu.profile(name) for name in self.profiles}
+        self._limits: dict[int, _Limits] = {}
+        self._pairs: dict[str, tuple[tuple[int, int], ...]] = {}
+        self._curves: dict[tuple[str, int], laws.Curve | laws.Between] = {}
+        self._alone: dict[tuple[str, int], dict[int, float]] = {}
+        self._figures: dict[tuple[str, bool], tuple[Figures, ...]] = {}
+        self._servers: dict[tuple[str, int, int, bool], BatchServer] = {}
 
     @cached_property
     def profiles(self) -> tuple[str, ...]:
@@ -48,6 +88,14 @@ class Batches:
     def grid(self) -> tuple[tuple[int, int], ...]:
         """All (batch, processes) measured on any profile."""
         return tuple(sorted({(p.batch, p.processes) for p in self.points if p.batch and p.processes}))
+
+    @cached_property
+    def _batches_of(self) -> dict[int, list[int]]:
+        """The batches of the grid, ascending, by number of processes."""
+        found: dict[int, list[int]] = {}
+        for batch, processes in self.grid:
+            found.setdefault(processes, []).append(batch)
+        return found
 
     def counts_as_busy(self, profile: Profile, *, busy: bool) -> bool:
         """Whether neighbours matter: a profile that stands alone on its GPU has none."""
@@ -60,20 +108,30 @@ class Batches:
 
         What fits, fits with a smaller batch, fewer processes and more memory; what does not, neither with larger ones.
         """
-        room = profile.memory_mib
-        for point in self.points:
-            memory = self._memory[point.profile]
-            assert point.batch is not None
-            assert point.processes is not None
-            if not point.fits and memory >= room and point.batch <= batch and point.processes <= processes:
-                return False
-        fitting = [
-            p
-            for p in self.points
-            if p.fits and self._memory[p.profile] <= room and (p.batch or 0) >= batch and (p.processes or 0) >= processes
-        ]
-        smallest = min(b for b, _ in self.grid)
-        return True if fitting and batch >= smallest else None
+        limits = self._limits.get(profile.memory_mib)
+        if limits is None:
+            limits = self._limits[profile.memory_mib] = self._limits_of(profile.memory_mib)
+        return limits.fits(batch, processes)
+
+    def _limits_of(self, memory_mib: int) -> _Limits:
+        """Return what the points tell of all profiles with some memory."""
+        failing = {_pair(p) for p in self.points if not p.fits and self._shapes[p.profile].memory_mib >= memory_mib}
+        fitting = {_pair(p) for p in self.points if p.fits and self._shapes[p.profile].memory_mib <= memory_mib}
+        return _Limits.of(failing, fitting, min(b for b, _ in self.grid))
+
+    def fitting(self, profile: Profile) -> tuple[tuple[int, int], ...]:
+        """Return all measured (batch, processes) that are known to fit into a profile and can be given figures there.
+
+        On a profile that shares its compute, which no law foresees, these are the ones measured on it.
+        """
+        if profile.name not in self._pairs:
+            foreseen = shares(self.gpu, profile) is not None
+            self._pairs[profile.name] = tuple(
+                (b, p)
+                for b, p in self.grid
+                if self.fits(profile, b, p) and (foreseen or self._find(profile, b, p, busy=True)[0] is not None)
+            )
+        return self._pairs[profile.name]
 
     # -- figures ---------------------------------------------------------------------------------------------------
 
@@ -97,6 +155,21 @@ class Batches:
         error = math.hypot(MEASURED_ERROR if point.error is None else point.error, _rounding(point.latency_ms))
         found = Estimate(point.latency_ms, "ms", error, True, (point.source,))
         return found if same else self._to_busy(found, busy=busy, rate=False)
+
+    def figures(self, profile: Profile, *, busy: bool) -> tuple[Figures, ...]:
+        """Return throughput and latency of every pair that `fitting` names."""
+        key = (profile.name, busy)
+        if key not in self._figures:
+            self._figures[key] = tuple(
+                Figures(
+                    batch,
+                    processes,
+                    self.throughput(profile, batch, processes, busy=busy, extrapolate=True).value,
+                    self.latency_ms(profile, batch, processes, busy=busy, extrapolate=True).value,
+                )
+                for batch, processes in self.fitting(profile)
+            )
+        return self._figures[key]
 
     def _find(self, profile: Profile, batch: int, processes: int, *, busy: bool) -> tuple[Point | None, bool]:
         """Return the measured point, and whether it was measured in the state that is asked for."""
@@ -130,7 +203,7 @@ class Batches:
 
     def _derived(self, profile: Profile, batch: int, processes: int, *, busy: bool, extrapolate: bool, rate: bool) -> Estimate:
         outside = self._check_range(profile, batch, processes, extrapolate=extrapolate)
-        alone = float(self.alone_ms(profile, batch, processes))
+        alone = self._alone_on_grid(profile, processes).get(batch) or float(self.alone_ms(profile, batch, processes))
         value = batch * processes * 1000 / alone if rate else alone
         error = self._error(profile) + _EXTRAPOLATED * outside
         found = Estimate(value, "1/s" if rate else "ms", error, False, self.sources)
@@ -165,7 +238,7 @@ class Batches:
         if profile.name in self.profiles:
             return True
         owned = shares(self.gpu, profile)
-        known = [s for name in self.profiles if (s := shares(self.gpu, self.gpu.profile(name)))]
+        known = [s for shape in self._shapes.values() if (s := shares(self.gpu, shape))]
         if owned is None or not known:
             return False
         return all(min(s[i] for s in known) - 1e-9 <= owned[i] <= max(s[i] for s in known) + 1e-9 for i in (0, 1))
@@ -177,7 +250,7 @@ class Batches:
         """What the law is fitted to, by profile: latencies alone on the GPU, from throughput, which is not rounded."""
         found: dict[str, list[laws.Sample]] = {}
         for point in self.points:
-            profile = self.gpu.profile(point.profile)
+            profile = self._shapes[point.profile]
             owned = shares(self.gpu, profile)
             twin = (point.profile, point.batch, point.processes, False)
             if not point.fits or owned is None or (point.busy and twin in self._by_key):
@@ -192,21 +265,27 @@ class Batches:
     @cached_property
     def law(self) -> laws.Law:
         """The law, fitted to all points."""
-        samples = [sample for group in self.samples.values() for sample in group]
-        if not samples:
+        return self._laws[""]
+
+    @cached_property
+    def _laws(self) -> dict[str, laws.Law]:
+        """The law fitted to all points, under the empty name, and to those of all profiles but one, under its name."""
+        if not self.samples:
             raise CalibrationError(f"{self.model} on {self.gpu.name} - no point fits in memory, so that no law can be fitted")
-        return laws.fit(samples)
+        left_out = ["", *(self.samples if len(self.samples) >= 3 else ())]
+        groups = [[s for other, group in self.samples.items() if other != name for s in group] for name in left_out]
+        return dict(zip(left_out, laws.fit_each(groups), strict=True))
+
+    def law_without(self, profile: str) -> laws.Law:
+        """Return the law fitted to all points but those of one profile, of three at least."""
+        return self._laws[profile]
 
     @cached_property
     def held_out(self) -> dict[str, list[float]]:
         """Relative errors on each profile of the law fitted to the others; the outermost too, which is cautious."""
         if len(self.samples) < 3:
             return {}
-        result = {}
-        for name, group in self.samples.items():
-            rest = [sample for other, found in self.samples.items() if other != name for sample in found]
-            result[name] = laws.errors(laws.fit(rest), group)
-        return result
+        return {name: laws.errors(self.law_without(name), group) for name, group in self.samples.items()}
 
     def _error(self, profile: Profile) -> float:
         if profile.name in self.profiles:
@@ -217,42 +296,109 @@ class Batches:
     def alone_ms(self, profile: Profile, batch: Any, processes: int) -> Any:
         """Return the latency of a batch without busy neighbours [ms], through the points where there are some.
 
-        The law times the ratio of point to law, interpolated over the logarithm of the batch. `batch` may be an array.
+        The law times the ratio of point to law, interpolated over the logarithm of the batch; on a profile without
+        points no longer than on a measured one that owns no more, no shorter than on a larger one. `batch` may be an array.
         """
-        import numpy as np
+        return self._curve(profile, processes)(batch)
 
-        if profile.name not in self.profiles:
-            return self._unmeasured_ms(profile, batch, processes)
+    def _alone_on_grid(self, profile: Profile, processes: int) -> dict[int, float]:
+        """Return `alone_ms` of the batches measured with as many processes on any profile."""
+        key, batches = (profile.name, processes), self._batches_of.get(processes)
+        if batches is None:
+            return {}
+        if key not in self._alone:
+            import numpy as np
+
+            values = self.alone_ms(profile, np.array(batches, dtype=float), processes)
+            self._alone[key] = dict(zip(batches, (float(value) for value in values), strict=True))
+        return self._alone[key]
+
+    def _curve(self, profile: Profile, processes: int) -> laws.Curve | laws.Between:
+        key = (profile.name, processes)
+        curve = self._curves.get(key)
+        if curve is None:
+            own = self._own_curve(profile, processes)
+            curve = own if profile.name in self.profiles else self._between(profile, processes, own)
+            if len(self._curves) < _MOST_CURVES:
+                self._curves[key] = curve
+        return curve
+
+    def _own_curve(self, profile: Profile, processes: int) -> laws.Curve:
         owned = shares(self.gpu, profile)
         assert owned is not None
-        base = self.law.latency_ms(*owned, batch, processes)
-        here = sorted((s.batch, s.latency_ms) for s in self.samples.get(profile.name, ()) if s.processes == processes)
-        if not here:
-            return base
-        known = np.array(here, dtype=float)
-        rest = np.log(known[:, 1] / self.law.latency_ms(*owned, known[:, 0], processes))
-        return base * np.exp(np.interp(np.log(batch), np.log(known[:, 0]), rest))
+        here = ((s.batch, s.latency_ms) for s in self.samples.get(profile.name, ()) if s.processes == processes)
+        return self.law.through(*owned, processes, here)
 
-    def _unmeasured_ms(self, profile: Profile, batch: Any, processes: int) -> Any:
+    def _between(self, profile: Profile, processes: int, law: laws.Curve) -> laws.Between:
         """Return the law's latency, no longer than on a measured profile that owns no more, no shorter than on a larger one."""
-        import numpy as np
-
         owned = shares(self.gpu, profile)
         assert owned is not None
-        latency = self.law.latency_ms(*owned, batch, processes)
-        for name, group in self.samples.items():
-            compute, memory = group[0].compute, group[0].memory
-            if compute >= owned[0] and memory >= owned[1]:
-                latency = np.maximum(latency, self.alone_ms(self.gpu.profile(name), batch, processes))
-        for name, group in self.samples.items():
-            if group[0].compute <= owned[0] and group[0].memory <= owned[1]:
-                latency = np.minimum(latency, self.alone_ms(self.gpu.profile(name), batch, processes))
-        return latency
+        curves = [(g[0], self._own_curve(self._shapes[name], processes)) for name, g in self.samples.items()]
+        larger = tuple(curve for first, curve in curves if first.compute >= owned[0] and first.memory >= owned[1])
+        smaller = tuple(curve for first, curve in curves if first.compute <= owned[0] and first.memory <= owned[1])
+        return laws.Between(law, larger, smaller)
 
     def service_s(self, profile: Profile, processes: int, *, busy: bool) -> Any:
         """Return the function from batch size to the time that a batch takes [s], for queues."""
-        slower = self.ratio.value if self.counts_as_busy(profile, busy=busy) else 1.0
-        return lambda batch: self.alone_ms(profile, batch, processes) / (1000 * slower)
+        return _Service(self._curve(profile, processes), 1000 * self._slower(profile, busy=busy))
+
+    def service_ms(self, profile: Profile, batch: int, processes: int, *, busy: bool) -> float:
+        """Return the time that a batch of the grid takes, as `service_s` gives it [ms]."""
+        return self._alone_on_grid(profile, processes)[batch] / self._slower(profile, busy=busy)
+
+    def _slower(self, profile: Profile, *, busy: bool) -> float:
+        return self.ratio.value if self.counts_as_busy(profile, busy=busy) else 1.0
+
+    def server(self, profile: Profile, batch: int, processes: int, *, busy: bool) -> BatchServer:
+        """Return the queueing model of a pair that `fitting` names, one for all who ask, so that it remembers its answers."""
+        key = (profile.name, batch, processes, self.counts_as_busy(profile, busy=busy))
+        if key not in self._servers:
+            self._servers[key] = BatchServer(self.service_s(profile, processes, busy=busy), batch, processes)
+        return self._servers[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What fits into some memory.
+
+    Parameters
+    ----------
+    failing : the smallest (batch, processes) that do not fit, none within another.
+    fitting : the largest that do, none within another.
+    smallest : the smallest batch measured.
+    """
+
+    failing: tuple[tuple[int, int], ...]
+    fitting: tuple[tuple[int, int], ...]
+    smallest: int
+
+    @staticmethod
+    def of(failing: set[tuple[int, int]], fitting: set[tuple[int, int]], smallest: int) -> _Limits:
+        least: list[tuple[int, int]] = []
+        for pair in sorted(failing):
+            if not least or pair[1] < least[-1][1]:
+                least.append(pair)
+        most: list[tuple[int, int]] = []
+        for pair in sorted(fitting, reverse=True):
+            if not most or pair[1] > most[-1][1]:
+                most.append(pair)
+        return _Limits(tuple(least), tuple(most), smallest)
+
+    def fits(self, batch: int, processes: int) -> bool | None:
+        pair = (batch, processes)
+        if any(_within(known, pair) for known in self.failing):
+            return False
+        return True if batch >= self.smallest and any(_within(pair, known) for known in self.fitting) else None
+
+
+def _pair(point: Point) -> tuple[int, int]:
+    assert point.batch is not None
+    assert point.processes is not None
+    return point.batch, point.processes
+
+
+def _within(small: tuple[int, int], large: tuple[int, int]) -> bool:
+    return small[0] <= large[0] and small[1] <= large[1]
 
 
 def _rounding(latency_ms: float) -> float:

@@ -26,9 +26,10 @@ from partitioner.performance.points import (
     check_counts,
     check_scenario,
     resolve,
+    shares,
 )
 from partitioner.performance.published import Published
-from partitioner.performance.rating import best_batch, best_server, candidates, check_covered, published_offline
+from partitioner.performance.rating import Limits, best_batch, best_server, check_covered, published_offline
 
 BOARDS = ("sxm", "pcie")
 
@@ -207,7 +208,9 @@ class Calibration:
         figures = [s for s in ("offline", "server") if scenario in (None, s)]
         if published is not None and any(published.covers(profile, s) for s in figures):
             return True
-        return batches is not None and batches.covers(profile) and bool(candidates(batches, profile))
+        if batches is None or (scenario == "server" and shares(gpu, profile) is None):
+            return False
+        return batches.covers(profile) and bool(batches.fitting(profile))
 
     def batches(self, model: str, gpu: str | GpuModel) -> Batches | None:
         """Return what is known of a model on a GPU from batches: points and law; None where there is no point."""
@@ -358,16 +361,12 @@ class Calibration:
                 if batches is None:
                     raise
         batches = self._require_batches(model, found)
-        check_covered(batches, shape, extrapolate=extrapolate)
-        pairs = [
-            (b, p)
-            for b, p in candidates(batches, shape)
-            if (max_batch is None or b <= max_batch) and (max_processes is None or p <= max_processes)
-        ]
+        check_covered(batches, shape, scenario, extrapolate=extrapolate)
+        limits = Limits(max_batch, max_processes)
         if scenario == "server":
             assert latency_ms is not None
-            return best_server(batches, shape, pairs, latency_ms, busy=busy, extrapolate=extrapolate)
-        return best_batch(batches, shape, pairs, latency_ms, busy=busy, extrapolate=extrapolate)
+            return best_server(batches, shape, limits, latency_ms, busy=busy, extrapolate=extrapolate)
+        return best_batch(batches, shape, limits, latency_ms, busy=busy, extrapolate=extrapolate)
 
     def lowest_latency(
         self, model: str, gpu: str | GpuModel, profile: str, *, scenario: str = "server", busy: bool = True
@@ -384,10 +383,10 @@ class Calibration:
         if published is not None and published.covers(shape, "server") and scenario == "server":
             return published.lowest_ms(shape, busy=busy, extrapolate=False)
         batches = self._require_batches(model, found)
-        check_covered(batches, shape, extrapolate=False)
-        pairs = candidates(batches, shape)
+        check_covered(batches, shape, scenario, extrapolate=False)
+        pairs = batches.fitting(shape)
         if not pairs:
             raise CalibrationError(f"{model} on {found.name} - does not fit into {shape.name} at any batch size measured")
         if scenario == "server":
             return min(1000 * float(batches.service_s(shape, p, busy=busy)(1.0)) for p in {p for _, p in pairs})
-        return min(batches.latency_ms(shape, b, p, busy=busy, extrapolate=False).value for b, p in pairs)
+        return min(figures.latency_ms for figures in batches.figures(shape, busy=busy))

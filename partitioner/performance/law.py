@@ -10,7 +10,7 @@ the GPU idle. Fitted in logarithms by damped Gauss-Newton for each K of a grid; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _KNEES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 _STEPS = 60
+_CONVERGED = 1e-7  # largest step of a logarithm, after which a fit is done
+_STUCK = 1e6  # damping above which no step makes a fit better
 _EFFICIENCIES = 200  # values tried between 0.2 and 1.4
 
 
@@ -62,6 +64,22 @@ class Law:
         work = processes * self._efficiency(processes) * (self.compute_ms / compute + self.memory_ms / memory)
         return (self.fixed_ms**self.knee + (batch * work) ** self.knee) ** (1 / self.knee)
 
+    def through(self, compute: float, memory: float, processes: int, measured: Iterable[tuple[int, float]]) -> Curve:
+        """Return the latency on one profile as a function of the batch, which meets the points measured there.
+
+        Parameters
+        ----------
+        compute, memory : shares of the GPU that the profile owns.
+        processes : processes on it.
+        measured : (batch, latency [ms]) of points on the profile with as many processes; none is fine.
+        """
+        import numpy as np
+
+        known = np.array(sorted(measured), dtype=float).reshape(-1, 2)
+        rest = np.log(known[:, 1] / self.latency_ms(compute, memory, known[:, 0], processes))
+        work = processes * self._efficiency(processes) * (self.compute_ms / compute + self.memory_ms / memory)
+        return Curve(self.knee, self.fixed_ms, work, np.log(known[:, 0]), rest)
+
     def _efficiency(self, processes: int) -> float:
         """Return e_p: fitted, between its neighbours, or that of the most processes measured."""
         known = sorted(self.efficiency)
@@ -71,6 +89,60 @@ class Law:
             return self.efficiency[below]
         part = (processes - below) / (above - below)
         return self.efficiency[below] * (1 - part) + self.efficiency[above] * part
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """Latency of a batch on one profile [ms], as a function of its size: a law, scaled to go through measured points.
+
+    Parameters
+    ----------
+    knee, fixed_ms : as of `Law`.
+    work_ms : work of one sample on the profile, with its number of processes [ms].
+    log_batches, log_ratios : logarithms of the batches measured, ascending, and of latency measured over the law's.
+    """
+
+    knee: float
+    fixed_ms: float
+    work_ms: float
+    log_batches: Array
+    log_ratios: Array
+
+    def __call__(self, batch: Any) -> Any:
+        """Return the latency of a batch [ms], which may be an array; ratios are interpolated over the logarithm of the batch."""
+        import numpy as np
+
+        base = (self.fixed_ms**self.knee + (batch * self.work_ms) ** self.knee) ** (1 / self.knee)
+        if not len(self.log_batches):
+            return base
+        return base * np.exp(np.interp(np.log(batch), self.log_batches, self.log_ratios))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Between:
+    """Latency of a batch on a profile without points [ms]: the law's, kept between those of measured profiles.
+
+    Parameters
+    ----------
+    law : the law's curve.
+    larger : curves of measured profiles that own as much or more; it is no faster than these.
+    smaller : curves of measured profiles that own as much or less; it is no slower than these.
+    """
+
+    law: Curve
+    larger: tuple[Curve, ...]
+    smaller: tuple[Curve, ...]
+
+    def __call__(self, batch: Any) -> Any:
+        """Return the latency of a batch [ms], which may be an array."""
+        import numpy as np
+
+        latency = self.law(batch)
+        for curve in self.larger:
+            latency = np.maximum(latency, curve(batch))
+        for curve in self.smaller:
+            latency = np.minimum(latency, curve(batch))
+        return latency
 
 
 def fit(samples: Sequence[Sample]) -> Law:
@@ -84,12 +156,28 @@ def fit(samples: Sequence[Sample]) -> Law:
     -----
     Squared errors of logarithms; O(K-grid x steps x samples).
     """
+    return fit_each([samples])[0]
+
+
+def fit_each(groups: Sequence[Sequence[Sample]]) -> list[Law]:
+    """Fit a law to each of several groups of observations, as `fit` does; all at once, which is much faster."""
     import numpy as np
 
-    fewest = min(sample.processes for sample in samples)
-    single = _columns([sample for sample in samples if sample.processes == fewest])
-    knee, theta = min(((k, *_solve(single, k)) for k in _KNEES), key=lambda found: found[2])[:2]
-    fixed, compute, memory = (float(value) for value in np.exp(theta))
+    if not groups:
+        return []
+    fewest = [min(sample.processes for sample in group) for group in groups]
+    single = [_columns([s for s in group if s.processes == few]) for group, few in zip(groups, fewest, strict=True)]
+    knees = np.tile(_KNEES, len(groups))
+    thetas, values = _solve(_Problems.of([data for data in single for _ in _KNEES], knees))
+    best = values.reshape(len(groups), -1).argmin(axis=1) + np.arange(len(groups)) * len(_KNEES)
+    return [
+        _with_processes(group, few, float(knees[at]), *(float(value) for value in np.exp(thetas[at])))
+        for group, few, at in zip(groups, fewest, best, strict=True)
+    ]
+
+
+def _with_processes(samples: Sequence[Sample], fewest: int, knee: float, fixed: float, compute: float, memory: float) -> Law:
+    """Return the law whose constants are given, with the gain of processes and the error fitted to all observations."""
     efficiency = {fewest: 1.0}
     for processes in sorted({sample.processes for sample in samples} - {fewest}):
         group = _columns([sample for sample in samples if sample.processes == processes])
@@ -105,7 +193,15 @@ def mean_error(law: Law, samples: Sequence[Sample]) -> float:
 
 def errors(law: Law, samples: Sequence[Sample]) -> list[float]:
     """Return the relative error of a law's latency for each observation."""
-    return [abs(float(law.latency_ms(s.compute, s.memory, s.batch, s.processes)) / s.latency_ms - 1) for s in samples]
+    import numpy as np
+
+    result = np.empty(len(samples))
+    for processes in {sample.processes for sample in samples}:
+        at = [i for i, sample in enumerate(samples) if sample.processes == processes]
+        rows = np.array([(samples[i].compute, samples[i].memory, samples[i].batch, samples[i].latency_ms) for i in at])
+        compute, memory, batch, observed = rows.T
+        result[at] = abs(law.latency_ms(compute, memory, batch, processes) / observed - 1)
+    return [float(error) for error in result]
 
 
 def _columns(samples: Sequence[Sample]) -> tuple[Array, Array, Array]:
@@ -116,45 +212,82 @@ def _columns(samples: Sequence[Sample]) -> tuple[Array, Array, Array]:
     return work[:, 0], work[:, 1], np.log([s.latency_ms for s in samples])
 
 
-def _model(theta: Array, compute: Array, memory: Array, knee: float) -> tuple[Array, Array]:
-    """Return log latency and its derivatives by the logarithms of c, A and B."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Problems:
+    """Fits of c, A and B for given knees, one for each row.
+
+    Parameters
+    ----------
+    compute, memory, observed : as of `_columns`, (problems, samples); short rows are filled up with their first sample.
+    weight : 1 for samples, 0 for what fills up, (problems, samples).
+    knee : (problems, 1).
+    """
+
+    compute: Array
+    memory: Array
+    observed: Array
+    weight: Array
+    knee: Array
+
+    @staticmethod
+    def of(rows: Sequence[tuple[Array, Array, Array]], knees: Array) -> _Problems:
+        import numpy as np
+
+        longest = max(len(row[0]) for row in rows)
+        index = [np.where(np.arange(longest) < len(row[0]), np.arange(longest), 0) for row in rows]
+        columns = [np.array([row[k][at] for row, at in zip(rows, index, strict=True)]) for k in range(3)]
+        weight = np.array([np.arange(longest) < len(row[0]) for row in rows], dtype=float)
+        return _Problems(columns[0], columns[1], columns[2], weight, knees[:, None])
+
+    def __getitem__(self, rows: Any) -> _Problems:
+        return _Problems(self.compute[rows], self.memory[rows], self.observed[rows], self.weight[rows], self.knee[rows])
+
+    def start(self) -> Array:
+        """Return logarithms of c, A and B to begin with, (problems, 3)."""
+        import numpy as np
+
+        heavy = self.compute.argmax(axis=1)[:, None]
+        compute, memory, observed = (np.take_along_axis(a, heavy, 1) for a in (self.compute, self.memory, self.observed))
+        per_sample = observed - np.log(compute + memory)
+        return np.concatenate([self.observed.min(axis=1)[:, None], per_sample, per_sample], axis=1)
+
+    def rest(self, theta: Array) -> tuple[Array, Array]:
+        """Return observed less predicted log latency, and the derivatives of the latter by theta, (problems, 3, samples)."""
+        import numpy as np
+
+        part_a, part_b = np.exp(theta[:, 1:2]) * self.compute, np.exp(theta[:, 2:3]) * self.memory
+        work = part_a + part_b
+        log_c, log_w = self.knee * theta[:, :1], self.knee * np.log(work)
+        log_sum = np.logaddexp(log_c, log_w)
+        of_work = np.exp(log_w - log_sum) * self.weight
+        slope = np.stack([np.exp(log_c - log_sum) * self.weight, of_work * part_a / work, of_work * part_b / work], axis=1)
+        return (self.observed - log_sum / self.knee) * self.weight, slope
+
+
+def _solve(problems: _Problems) -> tuple[Array, Array]:
+    """Return the logarithms of c, A and B, (problems, 3), and the sums of squares: damped Gauss-Newton, all rows at once."""
     import numpy as np
 
-    parts_a, parts_b = np.exp(theta[1]) * compute, np.exp(theta[2]) * memory
-    work = parts_a + parts_b
-    log_c, log_w = knee * theta[0], knee * np.log(work)
-    log_sum = np.logaddexp(log_c, log_w)
-    of_work = np.exp(log_w - log_sum)
-    slope = np.stack([np.exp(log_c - log_sum), of_work * parts_a / work, of_work * parts_b / work], axis=1)
-    return log_sum / knee, slope
-
-
-def _solve(data: tuple[Array, Array, Array], knee: float) -> tuple[Array, float]:
-    """Return the logarithms of c, A and B for a knee, and the sum of squares."""
-    import numpy as np
-
-    compute, memory, observed = data
-    heavy = int(np.argmax(compute))
-    per_sample = np.exp(observed[heavy]) / (compute[heavy] + memory[heavy])
-    theta = np.array([observed.min(), np.log(per_sample), np.log(per_sample)])
-    damping, value = 1e-2, np.inf
+    theta = problems.start()
+    rest, slope = problems.rest(theta)
+    value = (rest * rest).sum(axis=1)
+    damping = np.full(len(theta), 1e-2)
+    active = np.arange(len(theta))
     for _ in range(_STEPS):
-        predicted, slope = _model(theta, compute, memory, knee)
-        rest = observed - predicted
-        value = float(rest @ rest)
-        normal = slope.T @ slope
-        step = np.linalg.solve(normal + damping * np.eye(3), slope.T @ rest).clip(-2, 2)
-        after = observed - _model(theta + step, compute, memory, knee)[0]
-        if float(after @ after) < value:
-            theta, damping = theta + step, max(damping / 5, 1e-9)
-            if float(abs(step).max()) < 1e-7:
-                break
-        else:
-            damping *= 5
-            if damping > 1e6:
-                break
-    rest = observed - _model(theta, compute, memory, knee)[0]
-    return theta, float(rest @ rest)
+        normal = slope[active] @ slope[active].transpose(0, 2, 1) + damping[active, None, None] * np.eye(3)
+        step = np.linalg.solve(normal, slope[active] @ rest[active, :, None])[:, :, 0].clip(-2, 2)
+        after, its_slope = problems[active].rest(theta[active] + step)
+        its_value = (after * after).sum(axis=1)
+        better = its_value < value[active]
+        moved = active[better]
+        theta[moved] += step[better]
+        rest[moved], slope[moved], value[moved] = after[better], its_slope[better], its_value[better]
+        damping[active] = np.where(better, np.maximum(damping[active] / 5, 1e-9), damping[active] * 5)
+        done = np.where(better, abs(step).max(axis=1) < _CONVERGED, damping[active] > _STUCK)
+        active = active[~done]
+        if not len(active):
+            break
+    return theta, value
 
 
 def _efficiency_of(data: tuple[Array, Array, Array], knee: float, fixed: float, a: float, b: float) -> float:

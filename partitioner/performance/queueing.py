@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
+    Index = NDArray[np.intp]
 
 QUANTILE = 0.99
 MAX_LOAD = 0.97
@@ -28,6 +31,8 @@ _EXACT = 32  # queue lengths below are states of their own, those above share st
 _GROWTH = 0.12  # width of the states above, as a share of their length
 _MAX_STATES = 400  # the last stands for all longer queues, and counts as late
 _PARTS = 16  # parts of a service interval in which an arrival may fall
+_NEGLIGIBLE = 1e-10  # share of the arrivals below which a move from state to state is not looked at
+_RESTART = 1e-10  # chance to begin again empty, after each batch: of chains that fall apart, the part reached from there counts
 
 Service = Callable[[Any], Any]
 """Seconds that a batch takes, for an array of batch sizes."""
@@ -45,11 +50,21 @@ class BatchServer:
 
     def __init__(self, service_s: Service, most: int, processes: int = 1) -> None:
         self.service_s, self.most, self.processes = service_s, most, processes
+        self._found: dict[tuple[int, float], tuple[float, bool]] = {}  # (step, quantile) to what `_quantile` returned
 
-    @property
+    @cached_property
     def capacity(self) -> float:
         """Requests per second with full batches all the time."""
-        return float(self.processes * self.most / self.service_s(float(self.most)))
+        return float(self.processes * self.most / self.full_s)
+
+    @cached_property
+    def _single_s(self) -> float:
+        return float(self.service_s(1.0))
+
+    @cached_property
+    def full_s(self) -> float:
+        """Seconds that a full batch takes."""
+        return float(self.service_s(float(self.most)))
 
     def late(self, rate: float, latency_s: float) -> float:
         """Return the share of requests that take longer than `latency_s` at `rate` [requests/s].
@@ -58,58 +73,15 @@ class BatchServer:
         -----
         O(s^3) for s states of the queue, below a hundred.
         """
-        import numpy as np
-
         if rate >= self.capacity:
             return 1.0
-        rate /= self.processes
-        waiting = rate * latency_s
-        edges, lengths = _states(2 * waiting + 4 * math.sqrt(waiting) + 2 * self.most + 8, self.most)
-        taken = np.clip(lengths, 1, self.most)
-        left = np.maximum(lengths - taken, 0)
-        interval = self.service_s(taken)
-        moves = _transitions(edges, left, rate * interval)
-        share = _stationary(moves)
-        weight = share * rate * interval  # arrivals during the interval that begins in each state
-        late = (weight[:, None] * moves * self._late_share(lengths, left, rate, latency_s)).sum()
-        alone = float(self.service_s(1.0)) > latency_s
-        return float((late + share[0] * alone) / (weight.sum() + share[0]))
-
-    def _late_share(self, lengths: Array, left: Array, rate: float, latency_s: float) -> Array:
-        """Return the share of arrivals that are late, by state at the start of the interval (rows) and at its end (columns).
-
-        Of m others that arrive in the interval, j come before a request with equal chance for each j in 0..m; the
-        moment of its arrival is then Beta(j + 1, m - j + 1), taken as uniform with the same mean and deviation.
-        """
-        import numpy as np
-
-        order, moment = (np.arange(_PARTS) + 0.5) / _PARTS, _spread(_PARTS)
-        others = np.maximum(lengths[None, :] - left[:, None], 0)[:, :, None]
-        earlier = np.floor(order * (others + 1))
-        mean = (earlier + 1) / (others + 2)
-        deviation = np.sqrt(mean * (1 - mean) / (others + 3))
-        arrival = (mean + math.sqrt(12) * deviation * (moment - 0.5)).clip(0, 1)
-        before = np.floor((left[:, None, None] + earlier) / self.most)  # full batches that go first
-        full = float(self.service_s(float(self.most)))
-        joining = rate * full - self.most  # what comes while a full batch is served, less what the batch took
-        mates = np.clip(lengths[None, :, None] + 1 + before * joining, 1, self.most)
-        interval = self.service_s(np.clip(lengths, 1, self.most))[:, None, None]
-        latency = (1 - arrival) * interval + before * full + self.service_s(mates)
-        latency[:, -1, :] = np.inf  # the last state stands for all longer queues
-        result: Array = (latency > latency_s).mean(axis=2)
-        return result
+        return self._latencies(rate, latency_s).above(latency_s)
 
     def quantile_s(self, rate: float, quantile: float = QUANTILE) -> float:
         """Return the latency that a share `quantile` of the requests stays under at `rate` [s]; infinite when overloaded."""
         if rate >= self.capacity:
             return math.inf
-        low = high = float(self.service_s(1.0))
-        while self.late(rate, high) > 1 - quantile:
-            low, high = high, high * 2
-        while high - low > 1e-3 * high:
-            middle = (low + high) / 2
-            low, high = (low, middle) if self.late(rate, middle) <= 1 - quantile else (middle, high)
-        return high
+        return self._quantile(rate, quantile)[0]
 
     def highest_rate(self, latency_s: float, quantile: float = QUANTILE, above: float = 0.0) -> float:
         """Return the highest rate at which a share `quantile` of the requests takes `latency_s` at most [requests/s].
@@ -119,23 +91,167 @@ class BatchServer:
         latency_s : the bound.
         quantile : share of requests that must keep it.
         above : rates up to this are of no interest; 0 is returned where the highest is not above it.
+
+        Notes
+        -----
+        Bisects over rates that hang on the server alone, and remembers their quantiles, so that other bounds find most of
+        them known.
         """
         top = MAX_LOAD * self.capacity
-        good, bad = 0, _STEPS + 1
-        if above >= top or float(self.service_s(1.0)) > latency_s:
+        if above >= top or self._single_s > latency_s:
             return 0.0
-
-        def kept(step: int) -> bool:
-            return self.late(top * (step / _STEPS) ** 2, latency_s) <= 1 - quantile
-
-        if above > 0:
-            good = math.floor(_STEPS * math.sqrt(above / top)) + 1
-            if good > _STEPS or not kept(good):
-                return 0.0
+        least = math.floor(_STEPS * math.sqrt(above / top)) + 1 if above > 0 else 0
+        if least > _STEPS or (least and not self._keeps(least, latency_s, quantile)):
+            return 0.0
+        good, bad = 0, _STEPS + 1
         while bad - good > 1:
             middle = (good + bad) // 2
-            good, bad = (middle, bad) if kept(middle) else (good, middle)
-        return top * (good / _STEPS) ** 2
+            kept = middle <= least or self._keeps(middle, latency_s, quantile)
+            good, bad = (middle, bad) if kept else (good, middle)
+        return self._rate(good)
+
+    def _rate(self, step: int) -> float:
+        return MAX_LOAD * self.capacity * (step / _STEPS) ** 2
+
+    def _keeps(self, step: int, latency_s: float, quantile: float) -> bool:
+        """Whether a quantile at one of the rates tried keeps a bound."""
+        found, known = self._found.get((step, quantile), (0.0, False))
+        if not known and found < latency_s:
+            found, known = self._found[step, quantile] = self._quantile(self._rate(step), quantile, latency_s, found)
+        return known and found <= latency_s
+
+    def _quantile(self, rate: float, quantile: float, enough_s: float = math.inf, beyond_s: float = 0.0) -> tuple[float, bool]:
+        """Return a quantile of the latency [s] and True; or a latency that it is beyond, at least `enough_s`, and False.
+
+        Lengths of the queue are looked at as far as they matter for ever longer latencies. How far is settled by the
+        server and the rate, so that the answer does not hang on what was asked before.
+
+        Parameters
+        ----------
+        rate : below the capacity [requests/s].
+        quantile : share of requests.
+        enough_s : beyond this it is not asked [s].
+        beyond_s : what an earlier call returned with False [s].
+        """
+        reach = 2 * (beyond_s or self.full_s)
+        while True:
+            latencies = self._latencies(rate, reach)
+            found = latencies.quantile(quantile)
+            if found <= reach or latencies.cut:
+                return max(found, beyond_s), True
+            if reach >= enough_s:
+                return reach, False
+            beyond_s, reach = reach, 2 * reach
+
+    # -- the chain -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _intervals(self) -> Array:
+        """Seconds of the interval that begins in each state."""
+        import numpy as np
+
+        lengths = _states(math.inf, self.most)[1]
+        below = lengths[1 : int(np.searchsorted(lengths, self.most))]
+        spent = np.concatenate([[self._single_s], self.service_s(below), [self.full_s]])
+        return spent[np.minimum(np.arange(len(lengths)), len(spent) - 1)]
+
+    def _latencies(self, rate: float, longest_s: float) -> _Latencies:
+        """Return how long requests take at a rate, where latencies up to `longest_s` are of interest."""
+        import numpy as np
+
+        rate /= self.processes
+        waiting = rate * longest_s
+        edges, lengths = _states(2 * waiting + 4 * math.sqrt(waiting) + 2 * self.most + 8, self.most)
+        left = np.maximum(lengths - np.clip(lengths, 1, self.most), 0)
+        arrivals = rate * self._intervals[: len(edges)]
+        moves = _transitions(edges, left, arrivals)
+        share = _stationary(moves)
+        weight = share * arrivals  # arrivals during the interval that begins in each state
+        mass = weight[:, None] * moves
+        start, end = np.nonzero(mass[:, :-1] > _NEGLIGIBLE * weight.sum())
+        seconds = self._seconds(start, end, lengths, left, rate)
+        return _Latencies(
+            np.append(seconds.ravel(), self._single_s),
+            np.append(np.repeat(mass[start, end] / _PARTS, _PARTS), share[0]),
+            float(mass[:, -1].sum()),
+            float(weight.sum() + share[0]),
+            cut=len(edges) == _MAX_STATES,
+        )
+
+    def _seconds(self, start: Index, end: Index, lengths: Array, left: Array, rate: float) -> Array:
+        """Return latencies of arrivals in intervals that go from one state to another, (moves, parts).
+
+        Of m others that arrive in the interval, j come before a request with equal chance for each j in 0..m; the
+        moment of its arrival is then Beta(j + 1, m - j + 1), taken as uniform with the same mean and deviation.
+        """
+        import numpy as np
+
+        order, moment = _parts()
+        others = np.maximum(lengths[end] - left[start], 0)[:, None]
+        earlier = np.floor(order * (others + 1))
+        mean = (earlier + 1) / (others + 2)
+        deviation = np.sqrt(mean * (1 - mean) / (others + 3))
+        arrival = (mean + deviation * moment).clip(0, 1)
+        before = np.floor((left[start, None] + earlier) / self.most)  # full batches that go first
+        joining = rate * self.full_s - self.most  # what comes while a full batch is served, less what the batch took
+        own = self._own_s(end, before, lengths, joining)
+        result: Array = (1 - arrival) * self._intervals[start, None] + before * self.full_s + own
+        return result
+
+    def _own_s(self, end: Index, before: Array, lengths: Array, joining: float) -> Array:
+        """Return what the batch of a request itself takes; equal ones are looked up once, for `service_s` is slow."""
+        import numpy as np
+
+        deepest = int(before.max(initial=0)) + 1
+        place = end[:, None] * deepest + before.astype(np.intp)
+        seconds = np.zeros(len(lengths) * deepest)
+        seconds[place.ravel()] = 1
+        used = np.flatnonzero(seconds)
+        mates = np.clip(lengths[used // deepest] + 1 + used % deepest * joining, 1, self.most)
+        seconds[used] = self.service_s(mates)
+        result: Array = seconds[place]
+        return result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Latencies:
+    """How long requests take.
+
+    Parameters
+    ----------
+    seconds : latencies [s].
+    mass : requests that take each, in any unit.
+    longer : requests that meet a queue longer than was looked at, in the same unit; they count as late.
+    total : all requests, in the same unit.
+    cut : no longer queue can be looked at.
+    """
+
+    seconds: Array
+    mass: Array
+    longer: float
+    total: float
+    cut: bool
+
+    def above(self, latency_s: float) -> float:
+        """Return the share of requests that take longer."""
+        return float((self.mass[self.seconds > latency_s].sum() + self.longer) / self.total)
+
+    def quantile(self, quantile: float) -> float:
+        """Return the least latency that a share of requests does not exceed [s]; infinite where the queue is too long."""
+        import numpy as np
+
+        order = np.argsort(-self.seconds)
+        above = self.longer + np.append(0.0, self.mass[order].cumsum())  # what is before each in this order, all longer
+        first = int(np.searchsorted(above, (1 - quantile) * self.total, side="right")) - 1
+        return float(self.seconds[order[first]]) if 0 <= first < len(order) else math.inf
+
+
+@cache
+def _parts() -> tuple[Array, Array]:
+    """Return where requests stand among those of their interval, and how far from its mean their arrival, in deviations."""
+    import numpy as np
+
+    return (np.arange(_PARTS) + 0.5) / _PARTS, math.sqrt(12) * (_spread(_PARTS) - 0.5)
 
 
 def _spread(count: int) -> Array:
@@ -149,15 +265,27 @@ def _spread(count: int) -> Array:
 def _states(longest: float, most: int) -> tuple[Array, Array]:
     """Return the first queue length of each state, and the length that stands for it.
 
-    A state is narrower than a batch, or the queue could never leave it downwards.
+    A state is narrower than a batch, or the queue could never leave it downwards. The last one stands for its first length.
     """
     import numpy as np
 
+    edges, middles = _all_states(max(1, most // 4))
+    count = min(max(_EXACT, int(np.searchsorted(edges, longest)) + 1), _MAX_STATES)
+    return edges[:count], np.append(middles[: count - 1], edges[count - 1])
+
+
+@lru_cache(maxsize=64)
+def _all_states(widest: int) -> tuple[Array, Array]:
+    """Return first and middle length of as many states as there may be."""
+    import numpy as np
+
     edges = [float(n) for n in range(_EXACT)]
-    while edges[-1] < longest and len(edges) < _MAX_STATES:
-        edges.append(edges[-1] + max(1, min(math.floor(edges[-1] * _GROWTH), most // 4)))
+    while len(edges) < _MAX_STATES:
+        edges.append(edges[-1] + max(1, min(math.floor(edges[-1] * _GROWTH), widest)))
     first = np.array(edges)
-    return first, np.floor((first + np.append(first[1:], first[-1] + 1) - 1) / 2)
+    middle = np.floor((first + np.append(first[1:], first[-1] + 1) - 1) / 2)
+    first.flags.writeable = middle.flags.writeable = False  # shared by all that ask
+    return first, middle
 
 
 def _transitions(edges: Array, left: Array, mean: Array) -> Array:
@@ -165,23 +293,33 @@ def _transitions(edges: Array, left: Array, mean: Array) -> Array:
     import numpy as np
 
     arrivals = edges[None, :] - 1 - left[:, None]  # fewer than an edge: at most so many arrivals
-    below = _poisson_cdf(arrivals, mean[:, None])
-    result: Array = np.diff(np.append(below, np.ones((len(left), 1)), axis=1), axis=1).clip(min=0)
+    below = np.ones((len(left), len(edges) + 1))
+    below[:, :-1] = _poisson_cdf(arrivals, mean[:, None])
+    result: Array = np.diff(below, axis=1).clip(min=0)
     return result
 
 
-def _poisson_cdf(count: Array, mean: Array) -> Array:
-    """Return P(X <= count): exact for small counts, else by the cube root (Wilson and Hilferty 1931), within 0.001."""
+@cache
+def _log_factorials() -> Array:
     import numpy as np
 
-    small = np.arange(_EXACT)
-    log_factorial = np.array([math.lgamma(k + 1) for k in range(_EXACT)])
-    exact = np.exp(small * np.log(mean) - mean - log_factorial).cumsum(axis=1)
-    at = np.clip(count, 0, _EXACT - 1).astype(int)
-    table = np.take_along_axis(exact, at, axis=1)
-    n = np.maximum(count, _EXACT - 1) + 1
+    return np.array([math.lgamma(k + 1) for k in range(_EXACT)])
+
+
+def _poisson_cdf(count: Array, mean: Array) -> Array:
+    """Return P(X <= count): exact for small counts, else by the cube root (Wilson and Hilferty 1931), within 0.001.
+
+    Rows of `count` ascend by one at least, from below zero.
+    """
+    import numpy as np
+
+    exact = np.exp(np.arange(_EXACT) * np.log(mean) - mean - _log_factorials()).cumsum(axis=1)
+    at = np.clip(count, 0, _EXACT - 1).astype(np.intp)
+    result: Array = np.where(count < 0, 0.0, np.take_along_axis(exact, at, axis=1))
+    large = count[:, _EXACT:]  # the columns before have small counts alone
+    n = np.maximum(large, _EXACT - 1) + 1
     z = (np.cbrt(mean / n) - (1 - 1 / (9 * n))) * 3 * np.sqrt(n)
-    result: Array = np.where(count < 0, 0.0, np.where(count < _EXACT, table, _normal_cdf(-z)))
+    result[:, _EXACT:] = np.where(large < _EXACT, result[:, _EXACT:], _normal_cdf(-z))
     return np.maximum.accumulate(result.clip(0, 1), axis=1)
 
 
@@ -196,12 +334,12 @@ def _normal_cdf(z: Array) -> Array:
 
 
 def _stationary(moves: Array) -> Array:
+    """Return the share of time in each state of a chain that now and then begins again in the first one."""
     import numpy as np
 
     n = len(moves)
-    balance = moves.T - np.eye(n)
-    balance[-1] = 1
-    share: Array = np.linalg.solve(balance, np.append(np.zeros(n - 1), 1.0))
+    balance = np.eye(n) - (1 - _RESTART) * moves.T
+    share: Array = np.linalg.solve(balance, np.append(_RESTART, np.zeros(n - 1)))
     positive: Array = share.clip(min=0)
     result: Array = positive / positive.sum()
     return result

@@ -116,9 +116,8 @@ def _fold(batches: Batches, leave_out: str, held_out: str, law: laws.Law, points
 def _by_profile(batches: Batches) -> list[Fold]:
     folds = []
     for name in batches.samples:
-        rest = [sample for other, group in batches.samples.items() if other != name for sample in group]
         held_out = [point for point in batches.points if point.profile == name]
-        folds.append(_fold(batches, "profile", name, laws.fit(rest), held_out))
+        folds.append(_fold(batches, "profile", name, batches.law_without(name), held_out))
     return [fold for fold in folds if fold.throughput_errors]
 
 

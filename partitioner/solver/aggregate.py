@@ -70,7 +70,8 @@ def _solve_part(problem: Problem, stages: Sequence[str], deadline: float, seed: 
         wanted = sum(c.count for c in problem.classes)
         return _with_placed(_without_idle_gpus(problem, everything), wanted, wanted)
     choice = most_by_priority(problem, stages[0], deadline=deadline, seed=seed)
-    some = _best(problem.with_counts(choice.counts), stages, deadline, seed) or _of_greedy(problem, stages)
+    some = _best(problem.with_counts(choice.solution.placed), stages, deadline, seed)
+    some = some or _with_stages(problem, choice.solution, stages)
     first = some.objectives[0]
     bounded = (replace(first, bound=min(first.bound, choice.bound)), *some.objectives[1:])
     placed = sum(some.placed)
@@ -84,10 +85,15 @@ def _with_placed(solution: Solution, placed: int, bound: int) -> Solution:
 
 def _of_greedy(problem: Problem, stages: Sequence[str], first_bound: int = 0) -> Solution:
     """Return what a simple rule places; of the stages after the first nothing is known but that they cost something."""
-    simple = greedy(problem)
-    values = [value_of(problem, simple, name) for name in stages]
-    bounds = [first_bound, *(_least(problem, name) for name in stages[1:])]
-    return replace(simple, objectives=tuple(map(Objective, stages, values, bounds)))
+    return _with_stages(problem, greedy(problem), stages, first_bound)
+
+
+def _with_stages(problem: Problem, solution: Solution, stages: Sequence[str], first_bound: int | None = None) -> Solution:
+    """Return a solution with its stages, of which no more is known than that they cost something."""
+    values = [value_of(problem, solution, name) for name in stages]
+    bounds = [_least(problem, name) for name in stages]
+    bounds[0] = bounds[0] if first_bound is None else first_bound
+    return replace(solution, objectives=tuple(map(Objective, stages, values, bounds)))
 
 
 def _least(problem: Problem, stage: str) -> int:

@@ -19,14 +19,22 @@ class _Left:
 
 
 def greedy(problem: Problem) -> Solution:
-    """Place what a simple rule places: the column that serves the most slots, as often as possible, again and again."""
+    """Place what a simple rule places: the column that serves the most slots, as often as possible, again and again.
+
+    Notes
+    -----
+    Of many columns only the largest of each kind and mode are looked at, so that it stays quick.
+    """
     left = _Left([c.goal for c in problem.classes], [kind.available for kind in problem.kinds])
+    takers = _takers(problem)
+    columns = _large_columns(problem)
     while True:
         best: tuple[tuple[int, ...], int, dict[tuple[int, int], int]] | None = None
-        for number, column in enumerate(problem.columns):
+        for number in columns:
+            column = problem.columns[number]
             if left.available[column.kind] == 0:
                 continue
-            filled = _fill(problem, column, left.goals)
+            filled = _fill(problem, column, left.goals, takers)
             score = _score(problem, filled)
             if filled and (best is None or score > best[0]):
                 best = (score, number, filled)
@@ -44,20 +52,51 @@ def greedy(problem: Problem) -> Solution:
     return Solution(tuple(left.gpus.items()), left.served, placed, (Objective("gpus", used, 0),), "none")
 
 
-def _fill(problem: Problem, column: Column, goals: Sequence[int]) -> dict[tuple[int, int], int]:
+_COLUMNS = 40  # of each kind and mode
+
+
+def _large_columns(problem: Problem) -> list[int]:
+    """Return columns that hold much, and for every slot the one that holds the most of it."""
+    groups: dict[tuple[int, str, int], list[int]] = {}
+    most: dict[int, tuple[int, int]] = {}
+    for number, column in enumerate(problem.columns):
+        first = problem.slots[column.slots[0][0]]
+        groups.setdefault((column.kind, first.mode, first.tenant), []).append(number)
+        for slot, n in column.slots:
+            most[slot] = max(most.get(slot, (0, 0)), (n, -number))
+    chosen = {-number for _, number in most.values()}
+    for members in groups.values():
+        size = {n: sum(problem.slots[slot].cost * count for slot, count in problem.columns[n].slots) for n in members}
+        chosen |= set(sorted(members, key=lambda n: (-size[n], n))[:_COLUMNS])
+    return sorted(chosen)
+
+
+def _takers(problem: Problem) -> list[list[int]]:
+    """Return the classes that may take each slot, high priority and few options first."""
+    order = sorted(range(len(problem.classes)), key=lambda n: (-problem.classes[n].priority, len(problem.classes[n].options), n))
+    takers: list[list[int]] = [[] for _ in problem.slots]
+    for number in order:
+        for slot in problem.classes[number].options:
+            takers[slot].append(number)
+    return takers
+
+
+def _fill(problem: Problem, column: Column, goals: Sequence[int], takers: Sequence[Sequence[int]]) -> dict[tuple[int, int], int]:
     """Fill the slots of one GPU, classes with high priority and few options first."""
-    order = sorted(range(len(goals)), key=lambda n: (-problem.classes[n].priority, len(problem.classes[n].options), n))
-    rest = list(goals)
+    taken_of: dict[int, int] = {}
     filled: dict[tuple[int, int], int] = {}
     for slot, offered in column.slots:
         room = offered
-        for number in order:
-            if room and rest[number] > 0 and slot in problem.classes[number].options:
+        for number in takers[slot]:
+            rest = goals[number] - taken_of.get(number, 0)
+            if rest > 0:
                 gain = problem.classes[number].gain(slot)
-                taken = min(room, -(-rest[number] // gain))
-                filled[number, slot] = filled.get((number, slot), 0) + taken
-                rest[number] -= taken * gain
+                taken = min(room, -(-rest // gain))
+                filled[number, slot] = taken
+                taken_of[number] = taken_of.get(number, 0) + taken * gain
                 room -= taken
+                if not room:
+                    break
     return filled
 
 

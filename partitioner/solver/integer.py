@@ -120,6 +120,7 @@ def solve(program: Program, *, deadline: float, seed: int, gap: float = 0.0) -> 
 
 _NOTHING = Answer(None, None, None, infeasible=False, engine="none")
 _SMALL, _CORE = 3000, 1500  # variables; smaller programs are solved as they are
+_CORE_ENGINES = ("CP_SAT", "GSCIP")  # with the bound known, it takes good solutions rather than good bounds
 
 
 def _core(program: Program, deadline: float, seed: int, gap: float) -> Answer:
@@ -136,10 +137,14 @@ def _core(program: Program, deadline: float, seed: int, gap: float) -> Answer:
     chosen[order[: max(_CORE, int((relaxed.values > 1e-9).sum()))]] = True
     upper = [most if keep else 0 for most, keep in zip(program.upper, chosen.tolist(), strict=True)]
     core = Program(program.cost, upper, program.low, program.high, program.entries)
-    answer = _run(core, ENGINES[0], 0.3 * (deadline - time.monotonic()), seed, gap)
-    if answer.values is None:
-        return replace(_NOTHING, bound=bound)
-    return replace(answer, bound=None if bound is None or answer.objective is None else min(bound, answer.objective))
+    best = replace(_NOTHING, bound=bound)
+    for engine in _CORE_ENGINES:
+        answer = _run(core, engine, 0.25 * (deadline - time.monotonic()), seed, gap)
+        if answer.values is not None and answer.objective is not None:  # its own bound holds for the core alone
+            best = _better(best, replace(answer, bound=None if bound is None else min(bound, answer.objective)))
+        if best.optimal or best.within(gap):
+            break
+    return best
 
 
 def _better(a: Answer, b: Answer) -> Answer:

@@ -53,20 +53,21 @@ def _memory_below_its_name(workloads: Workloads, supply: Supply, demand: Demand,
             taken.setdefault(number, []).append((where.kind, where.mode, demand.profiles[number, slot].memory_mib))
     notes: dict[str, None] = {}
     seen: set[tuple[float, int]] = set()
+    plain = [
+        (kind, k.model, profile, 1024 * int(profile.name.split(".")[1].split("gb")[0]))
+        for kind, k in enumerate(supply.kinds)
+        for profile in (catalog.gpu(k.model).geometry("mig").profiles if "mig" in k.modes else ())
+        if not profile.attributes
+    ]
     for workload, number in zip(workloads, demand.class_of.tolist(), strict=True):
         if workload.memory_gib is None or (workload.memory_gib, number) in seen:
             continue
         seen.add((workload.memory_gib, number))
         missing = solution.placed[number] < demand.problem.classes[number].count
-        for kind, k in enumerate(supply.kinds):
-            largest = max((mib for at, mode, mib in taken.get(number, ()) if at == kind and mode == "mig"), default=0)
-            for profile in catalog.gpu(k.model).geometry("mig").profiles if "mig" in k.modes else ():
-                named_gb = int(profile.name.split(".")[1].split("gb")[0])
-                if (
-                    not profile.attributes
-                    and profile.memory_mib < workload.memory_gib * 1024 <= named_gb * 1024
-                    and (missing or largest > profile.memory_mib)
-                ):
+        for kind, model, profile, named_mib in plain:
+            if profile.memory_mib < workload.memory_gib * 1024 <= named_mib:
+                largest = max((mib for at, mode, mib in taken.get(number, ()) if at == kind and mode == "mig"), default=0)
+                if missing or largest > profile.memory_mib:
                     usable = f"{profile.memory_mib / 1024:g} GiB of it are usable"
-                    notes[f"{workload.memory_gib:g} GiB do not fit {profile.name} of {k.model}: {usable}"] = None
+                    notes[f"{workload.memory_gib:g} GiB do not fit {profile.name} of {model}: {usable}"] = None
     return list(notes)[:5]

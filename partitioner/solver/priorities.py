@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from partitioner.solver.formulation import Formulation, formulate
 from partitioner.solver.greedy import greedy
-from partitioner.solver.integer import solve
-from partitioner.solver.problem import Problem
+from partitioner.solver.integer import Answer, solve
+from partitioner.solver.problem import Problem, Solution
 from partitioner.solver.stages import column_cost, instance_cost
 
 
@@ -18,12 +18,12 @@ class Choice:
 
     Parameters
     ----------
-    counts : replicas of each class, shape ``(n_classes,)``.
+    solution : one that places them, without stages.
     placed_bound : a bound on their sum, given the priorities.
     bound : a bound on the first stage after that, for so many replicas of each priority.
     """
 
-    counts: tuple[int, ...]
+    solution: Solution
     placed_bound: int
     bound: int
 
@@ -38,6 +38,7 @@ def most_by_priority(problem: Problem, stage: str, *, deadline: float, seed: int
     """
     levels = sorted({c.priority for c in problem.classes if c.count}, reverse=True)
     settled: dict[int, int] = {}  # priority to replicas placed
+    known: Solution | None = None  # one that places what is settled
     bound = done = 0
     while done < len(levels):
         fitting = _levels_that_fit(problem, levels[done:], settled, deadline, seed)
@@ -50,14 +51,14 @@ def most_by_priority(problem: Problem, stage: str, *, deadline: float, seed: int
         most = _most(problem, [levels[done]], settled, deadline, seed)
         if most is None:  # out of time: nothing is known of this priority and those below it
             rest = sum(_wanted(problem, level) for level in levels[done:])
-            return Choice(greedy(problem).placed, bound + rest, 0)
-        settled[levels[done]] = most[0]
-        bound += most[1]
+            return Choice(known or greedy(problem), bound + rest, 0)
+        settled[levels[done]], more, known = most
+        bound += more
         done += 1
         hopeless = _levels_without_room(problem, levels[done:], settled, deadline, seed)
         settled |= dict.fromkeys(levels[done : done + hopeless], 0)
         done += hopeless
-    return _choose(problem, stage, settled, bound, deadline, seed)
+    return _choose(problem, stage, settled, bound, deadline, seed) or Choice(known or greedy(problem), bound, 0)
 
 
 def _wanted(problem: Problem, level: int) -> int:
@@ -95,8 +96,10 @@ def _longest(holds: Callable[[int], bool], most: int) -> int:
     return low
 
 
-def _most(problem: Problem, levels: list[int], settled: Mapping[int, int], deadline: float, seed: int) -> tuple[int, int] | None:
-    """Return the most replicas of some priorities together that fit beside what is settled, and a bound on that."""
+def _most(
+    problem: Problem, levels: list[int], settled: Mapping[int, int], deadline: float, seed: int
+) -> tuple[int, int, Solution] | None:
+    """Return the most replicas of some priorities together that fit beside what is settled, a bound, and a solution."""
     form, units = _placing(problem, settled)
     for variable, level in units:
         if level in levels:
@@ -104,10 +107,10 @@ def _most(problem: Problem, levels: list[int], settled: Mapping[int, int], deadl
     answer = solve(form.program, deadline=deadline, seed=seed)
     if answer.objective is None or answer.bound is None:
         return None
-    return -answer.objective, -answer.bound
+    return -answer.objective, -answer.bound, _solution(problem, form, answer)
 
 
-def _choose(problem: Problem, stage: str, settled: Mapping[int, int], bound: int, deadline: float, seed: int) -> Choice:
+def _choose(problem: Problem, stage: str, settled: Mapping[int, int], bound: int, deadline: float, seed: int) -> Choice | None:
     """Choose which replicas of each priority to place, their numbers being settled, so that the next stage is best."""
     form, _ = _placing(problem, settled)
     for z, column in zip(form.columns, problem.columns, strict=True):
@@ -116,14 +119,18 @@ def _choose(problem: Problem, stage: str, settled: Mapping[int, int], bound: int
         form.program.cost[variable] = instance_cost(problem, stage, slot)
     answer = solve(form.program, deadline=deadline, seed=seed)
     if answer.values is None:
-        return Choice(greedy(problem).placed, bound, 0)
+        return None
+    return Choice(_solution(problem, form, answer), bound, 0 if answer.bound is None else answer.bound)
+
+
+def _solution(problem: Problem, form: Formulation, answer: Answer) -> Solution:
+    """Return what a solution of the program places; services it serves in part are left out."""
+    served = form.served(answer)
     counts = [0] * len(problem.classes)
-    for (number, slot), count in form.served(answer).items():
+    for (number, slot), count in served.items():
         counts[number] += count * problem.classes[number].gain(slot)
-    for number, c in enumerate(problem.classes):
-        if c.yields:
-            counts[number] = int(counts[number] >= c.need)
-    return Choice(tuple(counts), bound, 0 if answer.bound is None else answer.bound)
+    placed = tuple(int(n >= c.need) if c.yields else n for n, c in zip(counts, problem.classes, strict=True))
+    return Solution(form.gpus(answer), {pair: n for pair, n in served.items() if placed[pair[0]]}, placed, (), "none")
 
 
 def _placing(problem: Problem, settled: Mapping[int, int]) -> tuple[Formulation, list[tuple[int, int]]]:

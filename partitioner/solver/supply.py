@@ -60,12 +60,19 @@ def supply_of_fleet(fleet: Fleet, modes: Sequence[str] | None, places: Collectio
     places : names of hosts and GPUs that workloads are pinned to or kept off; such GPUs are kinds of their own.
     """
     rows: dict[tuple[Gpu, tuple[str, ...]], list[int]] = {}
+    of_object: dict[int, list[int]] = {}  # equal GPUs are mostly one object, and hashing a value takes longer
     row = 0
     for host in fleet.hosts:
         on_host = (host.name,) if host.name in places else ()
         for index, gpu in enumerate(host.gpus):
-            label = gpu_label(host.name, index)
-            rows.setdefault((gpu, (*on_host, label) if label in places else on_host), []).append(row)
+            if not places:
+                members = of_object.get(id(gpu))
+                if members is None:
+                    members = of_object[id(gpu)] = rows.setdefault((gpu, ()), [])
+                members.append(row)
+            else:
+                label = gpu_label(host.name, index)
+                rows.setdefault((gpu, (*on_host, label) if label in places else on_host), []).append(row)
             row += 1
     kinds = tuple(_kind(gpu, at, len(members), modes) for (gpu, at), members in rows.items())
     arrays = tuple(np.array(members, dtype=np.int32) for members in rows.values())

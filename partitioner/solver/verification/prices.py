@@ -25,6 +25,8 @@ from partitioner.solver.verification.replicas import satisfies
 
 _SEARCHES = ("branch and bound", "contents", "identity")
 """Words of certificates whose bound rests on a search, at least in one part of the fleet."""
+_Offer = tuple[Fraction, bool, str, str]
+"""Price, whether demands by size may take it, mode, profile."""
 _DIGITS = 4  # of the slowest option of a service that its units keep
 
 
@@ -108,8 +110,9 @@ def _priced_demand(books: Books, available: Mapping[KindKey, int | None]) -> Ite
             memory = None if terms.memory_gib is None else bisect_left(memories, terms.memory_gib * 1024 - 1e-6)
             key = (terms.profile, memory, terms.compute_slices, terms.gpu_share, terms.isolation)
             alike[key] = terms, count + (alike[key][1] if key in alike else 0)
+    offered = _everything_offered(books.plan, available)
     for terms, count in alike.values():
-        yield _offers(books.plan, terms, available), count
+        yield _offers(offered, terms), count
     for row in np.flatnonzero(books.services & (books.standing > 0)).tolist():
         yield _service(books, row, available)
 
@@ -119,22 +122,33 @@ def _memories(available: Mapping[KindKey, int | None]) -> list[int]:
     return sorted({p.memory_mib for model, _ in available for g in catalog.gpu(model).geometries for p in g.profiles})
 
 
-def _offers(plan: Claim, terms: Terms, available: Mapping[KindKey, int | None]) -> dict[KindKey, Fraction]:
-    """Return, for each kind of GPU that can satisfy a demand, the price of the cheapest profile that does."""
-    cheapest: dict[KindKey, Fraction] = {}
+def _everything_offered(plan: Claim, available: Mapping[KindKey, int | None]) -> dict[KindKey, list[_Offer]]:
+    """Return what each kind of GPU offers, cheapest first."""
+    found: dict[KindKey, list[_Offer]] = {}
     for key in available:
         model = catalog.gpu(key[0])
-        for mode in _modes_of(key, plan.modes):
-            for profile in model.geometry(mode).profiles:
-                if _offered(terms, model, mode, profile) and satisfies(terms, Kind(model.name, mode, profile.name)):
-                    price = plan.prices.get((key, mode, profile.name), Fraction(0))
-                    cheapest[key] = min(price, cheapest.get(key, price))
+        found[key] = sorted(
+            (plan.prices.get((key, mode, profile.name), Fraction(0)), _by_size(model, mode, profile), mode, profile.name)
+            for mode in _modes_of(key, plan.modes)
+            for profile in model.geometry(mode).profiles
+        )
+    return found
+
+
+def _offers(offered: Mapping[KindKey, Sequence[_Offer]], terms: Terms) -> dict[KindKey, Fraction]:
+    """Return, for each kind of GPU that can satisfy a demand, the price of the cheapest profile that does."""
+    cheapest: dict[KindKey, Fraction] = {}
+    for key, offers in offered.items():
+        for price, by_size, mode, profile in offers:
+            if (by_size or terms.profile is not None) and satisfies(terms, Kind(key[0], mode, profile)):
+                cheapest[key] = price
+                break
     return cheapest
 
 
-def _offered(terms: Terms, model: GpuModel, mode: str, profile: Profile) -> bool:
+def _by_size(model: GpuModel, mode: str, profile: Profile) -> bool:
     """Demands by size take plain MIG profiles (or +gfx where there are no plain ones) and vGPU series that run CUDA."""
-    if terms.profile is not None or mode == "whole":
+    if mode == "whole":
         return True
     if mode == "mig":
         plain = any(not p.attributes for p in model.geometry(mode).profiles)
