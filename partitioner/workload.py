@@ -70,7 +70,8 @@ class Workload:
     scenario : ``server``: 99% of requests with Poisson arrivals within `latency_ms`; ``batch``: one batch within it;
         ``offline``: throughput alone.
     max_batch, max_processes : largest batch and most processes on one instance.
-    spread : ``gpu``: no two replicas (instances of a service) on one GPU; ``host``: no two on one host.
+    spread : ``gpu``: no two replicas (instances of a service) on one GPU, and of a replica that takes several profiles
+        each on a GPU of its own; ``host``: no two replicas on one host.
     apart_from : workloads of which no replica may share a GPU or host, by `apart_on`, with a replica of this one; it
         holds both ways.
     apart_on : ``gpu`` or ``host``.

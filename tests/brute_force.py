@@ -320,8 +320,8 @@ class Planner:
         host = self.fleet.hosts[number]
         by_gpu: dict[int, list[int]] = {}
         for position, stand in enumerate(here):
-            for row in {seat.gpu for seat in stand.seats}:
-                by_gpu.setdefault(row, []).append(position)
+            for seat in stand.seats:
+                by_gpu.setdefault(seat.gpu, []).append(position)
         places = [("host", list(range(len(here)))), *(("gpu", positions) for positions in by_gpu.values())]
         for level, positions in places:
             rows = [here[position].workload for position in positions]

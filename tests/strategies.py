@@ -191,8 +191,6 @@ def questions(draw: st.DrawFn, *, most_hosts: int = 2, most_gpus: int = 2, most_
             fields["gpus_per_replica"] = 2
             fields["gpu_link"] = draw(st.sampled_from((None, "NVLINK", "PXB", "NODE")))
             fields["rdma"] = (fields.get("profile") == "whole" or fields["gpu_link"] is not None) and draw(st.booleans())
-            if fields["gpu_link"] is None and fields["spread"] == "gpu":
-                fields["spread"] = "host"
         workloads.append(Workload(name, **fields))
     stages = [draw(st.permutations(("gpus", "cost", "power", "hosts", "waste", "spread", "headroom")))]
     objective = ("placed", *stages[0][: draw(st.integers(1, 3))])

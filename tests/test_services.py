@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import brute_force
 import pytest
 
@@ -113,8 +115,6 @@ def test_random_services_equal_brute_force(table, seed) -> None:
 
 
 def check_random_services(table: Calibration, seed: int, cases: int) -> None:
-    import random
-
     rng = random.Random(seed)
     for _ in range(cases):
         spread, apart = rng.choice((None, None, "gpu", "host")), rng.choice(((), (), ("s",)))
@@ -126,8 +126,9 @@ def check_random_services(table: Calibration, seed: int, cases: int) -> None:
         there = Fleet.of(A30, hosts=rng.randint(1, 2), gpus_per_host=rng.randint(1, 2), vcpus=rng.choice((None, 5)))
         objective = rng.choice((("placed", "gpus", "waste"), ("placed", "gpus"), ("placed", "hosts", "gpus")))
         chosen = workloads[: rng.randint(1, 3)] if not apart else workloads[: rng.randint(1, 2)]
+        failures = int(len(there) <= 2 and rng.random() < 0.3)
         try:
-            brute_force.compared(chosen, there, objective=objective, calibration=table)
+            brute_force.compared(chosen, there, objective=objective, host_failures=failures, calibration=table)
         except brute_force.TooLargeError:
             continue
 

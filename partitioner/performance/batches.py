@@ -45,7 +45,7 @@ class Figures:
 class _Service:
     """Seconds that a batch takes: its latency, in `per_s` to the second."""
 
-    curve: laws.Curve | laws.Between
+    curve: laws.Latency
     per_s: float
 
     def __call__(self, batch: Any) -> Any:
@@ -74,7 +74,7 @@ class Batches:
         self._shapes = {name: gpu.profile(name) for name in self.profiles}
         self._limits: dict[int, _Limits] = {}
         self._pairs: dict[str, tuple[tuple[int, int], ...]] = {}
-        self._curves: dict[tuple[str, int], laws.Curve | laws.Between] = {}
+        self._curves: dict[tuple[str, int], laws.Latency] = {}
         self._alone: dict[tuple[str, int], dict[int, float]] = {}
         self._figures: dict[tuple[str, bool], tuple[Figures, ...]] = {}
         self._servers: dict[tuple[str, int, int, bool], BatchServer] = {}
@@ -313,7 +313,7 @@ class Batches:
             self._alone[key] = dict(zip(batches, (float(value) for value in values), strict=True))
         return self._alone[key]
 
-    def _curve(self, profile: Profile, processes: int) -> laws.Curve | laws.Between:
+    def _curve(self, profile: Profile, processes: int) -> laws.Latency:
         key = (profile.name, processes)
         curve = self._curves.get(key)
         if curve is None:
@@ -333,7 +333,7 @@ class Batches:
         """Return the law's latency, no longer than on a measured profile that owns no more, no shorter than on a larger one."""
         owned = shares(self.gpu, profile)
         assert owned is not None
-        curves = [(g[0], self._own_curve(self._shapes[name], processes)) for name, g in self.samples.items()]
+        curves = [(g[0], self._curve(self._shapes[name], processes)) for name, g in self.samples.items()]
         larger = tuple(curve for first, curve in curves if first.compute >= owned[0] and first.memory >= owned[1])
         smaller = tuple(curve for first, curve in curves if first.compute <= owned[0] and first.memory <= owned[1])
         return laws.Between(law, larger, smaller)

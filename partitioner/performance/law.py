@@ -10,7 +10,7 @@ the GPU idle. Fitted in logarithms by damped Gauss-Newton for each K of a grid; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
+
+Latency = Callable[[Any], Any]
+"""Latency of a batch on one profile [ms], by its size, which may be an array."""
 
 _KNEES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 _STEPS = 60
@@ -130,8 +133,8 @@ class Between:
     """
 
     law: Curve
-    larger: tuple[Curve, ...]
-    smaller: tuple[Curve, ...]
+    larger: tuple[Latency, ...]
+    smaller: tuple[Latency, ...]
 
     def __call__(self, batch: Any) -> Any:
         """Return the latency of a batch [ms], which may be an array."""

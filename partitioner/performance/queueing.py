@@ -27,11 +27,15 @@ QUANTILE = 0.99
 MAX_LOAD = 0.97
 """Highest share of the capacity that is ever promised: beyond it a queue forgets its past too slowly to be trusted."""
 _STEPS = 256  # rates tried are capacity x (i / steps)^2: fine at low rates, where the lowest bounds can still be kept
+_FIRST_WIDTH = 4  # steps that a search takes away from where it begins; then twice as many each time
 _EXACT = 32  # queue lengths below are states of their own, those above share states
 _GROWTH = 0.12  # width of the states above, as a share of their length
 _MAX_STATES = 400  # the last stands for all longer queues, and counts as late
 _PARTS = 16  # parts of a service interval in which an arrival may fall
-_NEGLIGIBLE = 1e-10  # share of the arrivals below which a move from state to state is not looked at
+_TABLED = 1024  # numbers of arrivals in an interval for which their cases are kept
+_FEW = 256  # latencies that are sorted to find a quantile, after the others have been put aside
+_HALVINGS = 12  # times that is done
+_NEGLIGIBLE = 1e-9  # share of the arrivals below which a move from state to state is not looked at
 _RESTART = 1e-10  # chance to begin again empty, after each batch: of chains that fall apart, the part reached from there counts
 
 Service = Callable[[Any], Any]
@@ -94,8 +98,7 @@ class BatchServer:
 
         Notes
         -----
-        Bisects over rates that hang on the server alone, and remembers their quantiles, so that other bounds find most of
-        them known.
+        Searches rates that hang on the server alone, from a likely one, and remembers their quantiles for other bounds.
         """
         top = MAX_LOAD * self.capacity
         if above >= top or self._single_s > latency_s:
@@ -103,12 +106,44 @@ class BatchServer:
         least = math.floor(_STEPS * math.sqrt(above / top)) + 1 if above > 0 else 0
         if least > _STEPS or (least and not self._keeps(least, latency_s, quantile)):
             return 0.0
-        good, bad = 0, _STEPS + 1
+        good, bad, width = least, _STEPS + 1, _FIRST_WIDTH
+        middle = math.ceil(_STEPS * math.sqrt(self.likely_rate(latency_s) / top))
         while bad - good > 1:
-            middle = (good + bad) // 2
-            kept = middle <= least or self._keeps(middle, latency_s, quantile)
+            middle = min(max(middle, good + 1), bad - 1)
+            kept = self._keeps(middle, latency_s, quantile)
             good, bad = (middle, bad) if kept else (good, middle)
+            middle = (good + bad) // 2
+            if bad > _STEPS:
+                middle = min(middle, good + width)
+            elif good == least:
+                middle = max(middle, bad - width)
+            width *= 2
         return self._rate(good)
+
+    def likely_rate(self, latency_s: float) -> float:
+        """Return a rate near that at which the 99th percentile is `latency_s`, quickly [requests/s].
+
+        Good for an order in which to look, and to begin a search: within some percent mostly, anything at worst.
+        """
+        rates, latencies = self._likely
+        return float(rates[latencies <= latency_s].max(initial=0.0))
+
+    @cached_property
+    def _likely(self) -> tuple[Array, Array]:
+        """Rates up to the highest tried, and 99th percentiles of the latency that are likely there, both ascending.
+
+        A rate goes with the batch that is served while as many arrive. A request waits for most of a batch and is in the
+        next, both longer than that by chance, after full batches that a random walk with the same drift leaves.
+        """
+        import numpy as np
+
+        batch = np.geomspace(0.05, self.most, 64)
+        rates = self.processes * batch / self.service_s(np.maximum(batch, 1))
+        load = np.minimum(rates / self.capacity, MAX_LOAD)
+        larger = self.service_s(np.clip(batch + 2 * np.sqrt(batch), 1, self.most))
+        queue = math.log(100) * load / (2 * (1 - load)) / self.most
+        latencies = 1.8 * larger + 0.75 * queue * self.full_s
+        return np.maximum.accumulate(load * self.capacity), np.maximum.accumulate(latencies)
 
     def _rate(self, step: int) -> float:
         return MAX_LOAD * self.capacity * (step / _STEPS) ** 2
@@ -133,12 +168,13 @@ class BatchServer:
         enough_s : beyond this it is not asked [s].
         beyond_s : what an earlier call returned with False [s].
         """
-        reach = 2 * (beyond_s or self.full_s)
+        import numpy as np
+
+        reach = 2 * beyond_s if beyond_s else 1.2 * float(np.interp(rate, *self._likely))
         while True:
             latencies = self._latencies(rate, reach)
-            found = latencies.quantile(quantile)
-            if found <= reach or latencies.cut:
-                return max(found, beyond_s), True
+            if latencies.above(reach) <= 1 - quantile or latencies.cut:
+                return max(latencies.quantile(quantile), beyond_s), True
             if reach >= enough_s:
                 return reach, False
             beyond_s, reach = reach, 2 * reach
@@ -179,23 +215,14 @@ class BatchServer:
         )
 
     def _seconds(self, start: Index, end: Index, lengths: Array, left: Array, rate: float) -> Array:
-        """Return latencies of arrivals in intervals that go from one state to another, (moves, parts).
-
-        Of m others that arrive in the interval, j come before a request with equal chance for each j in 0..m; the
-        moment of its arrival is then Beta(j + 1, m - j + 1), taken as uniform with the same mean and deviation.
-        """
+        """Return latencies of arrivals in intervals that go from one state to another, (moves, parts)."""
         import numpy as np
 
-        order, moment = _parts()
-        others = np.maximum(lengths[end] - left[start], 0)[:, None]
-        earlier = np.floor(order * (others + 1))
-        mean = (earlier + 1) / (others + 2)
-        deviation = np.sqrt(mean * (1 - mean) / (others + 3))
-        arrival = (mean + deviation * moment).clip(0, 1)
+        earlier, waited = _arrivals(np.maximum(lengths[end] - left[start], 0))
         before = np.floor((left[start, None] + earlier) / self.most)  # full batches that go first
         joining = rate * self.full_s - self.most  # what comes while a full batch is served, less what the batch took
         own = self._own_s(end, before, lengths, joining)
-        result: Array = (1 - arrival) * self._intervals[start, None] + before * self.full_s + own
+        result: Array = waited * self._intervals[start, None] + before * self.full_s + own
         return result
 
     def _own_s(self, end: Index, before: Array, lengths: Array, joining: float) -> Array:
@@ -240,18 +267,60 @@ class _Latencies:
         """Return the least latency that a share of requests does not exceed [s]; infinite where the queue is too long."""
         import numpy as np
 
-        order = np.argsort(-self.seconds)
-        above = self.longer + np.append(0.0, self.mass[order].cumsum())  # what is before each in this order, all longer
-        first = int(np.searchsorted(above, (1 - quantile) * self.total, side="right")) - 1
-        return float(self.seconds[order[first]]) if 0 <= first < len(order) else math.inf
+        seconds, mass = self.seconds, self.mass
+        above = (1 - quantile) * self.total - self.longer  # what may still take longer
+        if above < 0:
+            return math.inf
+        for _ in range(_HALVINGS):  # the quantile is among these
+            if len(seconds) <= _FEW:
+                break
+            longer = seconds > seconds.mean()
+            much = float(mass[longer].sum())
+            kept, above = (longer, above) if much > above else (~longer, above - much)
+            seconds, mass = seconds[kept], mass[kept]
+        order = np.argsort(-seconds)
+        before = np.append(0.0, mass[order].cumsum()[:-1])  # in this order all that is before one takes longer
+        return float(seconds[order[int(np.searchsorted(before, above, side="right")) - 1]])
+
+
+def _arrivals(others: Array) -> tuple[Array, Array]:
+    """Return how many come earlier than a request and how long it waits for the end of its interval.
+
+    Of m others that arrive in the interval, j come before a request with equal chance for each j in 0..m; the moment of
+    its arrival is then Beta(j + 1, m - j + 1), taken as uniform with the same mean and deviation.
+
+    Parameters
+    ----------
+    others : numbers of other arrivals in the interval, whole.
+
+    Returns
+    -------
+    Numbers of requests, and waits as shares of the interval, for equally likely cases, (others, parts).
+    """
+    if others.max(initial=0) < _TABLED:
+        earlier, waited = _tabled_arrivals()
+        at = others.astype(int)
+        return earlier[at], waited[at]
+    return _cases(others)
 
 
 @cache
-def _parts() -> tuple[Array, Array]:
-    """Return where requests stand among those of their interval, and how far from its mean their arrival, in deviations."""
+def _tabled_arrivals() -> tuple[Array, Array]:
     import numpy as np
 
-    return (np.arange(_PARTS) + 0.5) / _PARTS, math.sqrt(12) * (_spread(_PARTS) - 0.5)
+    return _cases(np.arange(_TABLED, dtype=float))
+
+
+def _cases(others: Array) -> tuple[Array, Array]:
+    import numpy as np
+
+    order, moment = (np.arange(_PARTS) + 0.5) / _PARTS, _spread(_PARTS)
+    others = others[:, None]
+    earlier = np.floor(order * (others + 1))
+    mean = (earlier + 1) / (others + 2)
+    deviation = np.sqrt(mean * (1 - mean) / (others + 3))
+    arrival = (mean + math.sqrt(12) * deviation * (moment - 0.5)).clip(0, 1)
+    return earlier, 1 - arrival
 
 
 def _spread(count: int) -> Array:

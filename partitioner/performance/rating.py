@@ -58,7 +58,7 @@ def best_server(
             usable.setdefault(p, []).append(b)
     servers = [batches.server(profile, b, p, busy=busy) for p in sorted(usable) for b in usable[p][-_TRIED:]]
     rate, chosen = 0.0, None
-    for server in sorted(servers, key=lambda server: -server.capacity):
+    for server in sorted(servers, key=lambda server: (-server.likely_rate(bound / 1000), -server.capacity)):
         found = server.highest_rate(bound / 1000, above=rate)
         if found > rate:
             rate, chosen = found, server

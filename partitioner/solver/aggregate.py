@@ -19,7 +19,7 @@ from partitioner.solver.closed_form import closed_form
 from partitioner.solver.components import merge, split
 from partitioner.solver.formulation import Formulation, formulate, most_gpus
 from partitioner.solver.greedy import greedy
-from partitioner.solver.integer import Answer, relax
+from partitioner.solver.integer import SMALL, Answer, relax
 from partitioner.solver.integer import solve as solve_program
 from partitioner.solver.priorities import most_by_priority
 from partitioner.solver.problem import Objective, Problem, Proof, Solution
@@ -236,7 +236,8 @@ def _next(problem: Problem, form: Formulation, stage: str, incumbent: Answer, de
     """Among the solutions as good as the incumbent so far, find the best in the next stage."""
     program = form.program
     program.cost = _costs(problem, form, stage)
-    gap = _WASTE_GAP if stage == "waste" and any(c.yields and c.count for c in problem.classes) else 0.0
+    endless = any(c.yields and c.count for c in problem.classes) or len(program.upper) > SMALL
+    gap = _WASTE_GAP if stage == "waste" and endless else 0.0
     answer = solve_program(program, deadline=deadline, seed=seed, gap=gap)
     if answer.values is not None:
         return answer

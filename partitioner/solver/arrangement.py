@@ -84,11 +84,13 @@ def stage_costs(located: Located, stage: str) -> list[int]:
     return cost
 
 
-def cost_of(problem: Problem, site: Site, contents: Contents, stage: str) -> int:
-    """Return what the contents of one site cost in a stage. A site with existing instances is in use anyway."""
+def cost_of(problem: Problem, site: Site, filled: Filled, stage: str) -> int:
+    """Return what one site costs in a stage. A site with existing instances is in use anyway."""
+    contents = filled.contents
     if stage == "hosts":
         return int(bool(contents.columns) and not site.in_use)
     cost = sum(count * column_cost(problem, stage, problem.columns[column]) for (_, column), count in contents.columns.items())
+    cost += sum(count * instance_cost(problem, stage, slot) for _, slot, _, count in filled.spare)
     return cost + sum(count * instance_cost(problem, stage, slot) for (_, _, slot), count in contents.taken.items())
 
 

@@ -39,6 +39,9 @@ def split(problem: Problem) -> tuple[Part, ...]:
         for kind in kinds:
             root[find(kind)] = find(min(kinds))
     wanted = sorted({find(problem.slots[c.options[0]].kind) for c in problem.classes if c.options})
+    if len(wanted) == 1 and len({find(kind) for kind in root}) == 1 and all(c.options for c in problem.classes):
+        everything = problem.kinds, problem.slots, problem.classes, problem.columns
+        return (Part(problem, *(tuple(range(len(members))) for members in everything)),)
     return tuple(_part(problem, [kind for kind in range(len(root)) if find(kind) == first]) for first in wanted)
 
 

@@ -101,6 +101,13 @@ def dominates(geometry: Geometry, small: Profile, large: Profile) -> bool:
     return nested and lighter and same_family and small.max_count >= packed_alone(small)
 
 
+@lru_cache(maxsize=65536)
+def replaces(model: str, mode: str, kept: Kept, small: str, large: str) -> bool:
+    """Whether profile `small` can always stand in for `large` on a GPU; `dominates` by name, remembered."""
+    geometry = free_geometry(model, mode, kept)
+    return dominates(geometry, geometry.profile(small), geometry.profile(large))
+
+
 @lru_cache(maxsize=1024)
 def maximal_configurations(model: str, mode: str, names: tuple[str, ...], kept: Kept = ()) -> tuple[Vector, ...]:
     """Return the maximal configurations of the named profiles beside existing instances, as counts in the order of `names`.
@@ -132,27 +139,24 @@ def _maximal_by_dominance(geometry: Geometry, names: Sequence[str]) -> tuple[Vec
         families.setdefault(profile.family if geometry.exclusive else "", []).append(name)
     result: set[Vector] = set()
     for members in families.values():
-        profiles = [(names.index(name), geometry.profile(name)) for name in members]
-        reachable: list[set[Vector]] = [set() for _ in range(geometry.units)] + [{(0,) * len(names)}]
+        steps = [1 << (_BITS * names.index(name)) for name in members]  # a vector is one number, so many bits a count
+        profiles = [(step, geometry.profile(name)) for step, name in zip(steps, members, strict=True)]
+        reachable: list[set[int]] = [set() for _ in range(geometry.units)] + [{0}]
         for position in range(geometry.units - 1, -1, -1):
             here = set(reachable[position + 1])
-            for index, profile in profiles:
+            for step, profile in profiles:
                 if position in profile.starts:
-                    for counts in reachable[position + profile.extent]:
-                        if counts[index] < profile.max_count:
-                            here.add((*counts[:index], counts[index] + 1, *counts[index + 1 :]))
-            reachable[position] = _undominated(here)
-        result |= reachable[0]
+                    most = profile.max_count * step
+                    mask = _MOST * step
+                    here |= {counts + step for counts in reachable[position + profile.extent] if counts & mask < most}
+            # A vector that another exceeds by one in one place goes; all others that are dominated go one step later.
+            reachable[position] = {counts for counts in here if not any(counts + step in here for step in steps)}
+        result |= {tuple(counts >> (_BITS * i) & _MOST for i in range(len(names))) for counts in reachable[0]}
     return tuple(sorted(_maximal(result), reverse=True))
 
 
-def _undominated(vectors: set[Vector]) -> set[Vector]:
-    """Drop vectors that another exceeds by one in one place; all others that are dominated go one step later."""
-    return {
-        vector
-        for vector in vectors
-        if not any((*vector[:i], vector[i] + 1, *vector[i + 1 :]) in vectors for i in range(len(vector)))
-    }
+_BITS = 16  # for a count; none of a GPU comes near
+_MOST = (1 << _BITS) - 1
 
 
 def _maximal(vectors: set[Vector]) -> list[Vector]:

@@ -107,7 +107,11 @@ class _Search:
 
     def cost(self, stage: _Stage, filling: _Filling) -> int:
         """Return what a filling costs in a stage."""
-        return cost_of(self.problem, self.sites[filling.site], filling.contents, stage.name) if stage.name else 0
+        return (
+            cost_of(self.problem, self.sites[filling.site], Filled(filling.site, 0, filling.contents), stage.name)
+            if stage.name
+            else 0
+        )
 
     def most(self, site: int) -> int:
         """Return how many sites of a kind are ever needed."""
@@ -232,13 +236,13 @@ class _Search:
 
     # -- whole numbers ---------------------------------------------------------------------------------------------
 
-    def best(self, stage: _Stage, deadline: float) -> _Best | None:
-        """Return the best solution of a stage over fillings, with its bound."""
+    def best(self, stage: _Stage, deadline: float, before: _Best | None = None) -> _Best | None:
+        """Return the best solution of a stage over fillings, with its bound; that of the stage before is one of them."""
         whole, begun = self.deadline, time.monotonic()
         self.deadline = begun + 0.5 * max(0.0, deadline - begun)
         bound = self.generate(stage)
         self.deadline = time.monotonic() + 0.3 * max(0.0, deadline - time.monotonic())
-        found = self.dive(stage)
+        found = self._valued(stage, before) or self.dive(stage)
         self.deadline = whole
         least = _least(stage) if bound is None else bound
         for _ in range(_ROUNDS):
@@ -255,6 +259,15 @@ class _Search:
         counts, left_out = values[:-n], values[-n:]
         fillings = tuple((number, count) for number, count in enumerate(counts) if count)
         return _Best(fillings, tuple(left_out), value, min(value, least))
+
+    def _valued(self, stage: _Stage, before: _Best | None) -> _Whole | None:
+        """Return a solution of the stage before with its cost in this one."""
+        if before is None:
+            return None
+        counts = dict(before.fillings)
+        cost = sum(self.cost(stage, self.pool[f]) * count for f, count in counts.items())
+        cost += sum(a * b for a, b in zip(before.left_out, stage.left_out, strict=True))
+        return [*(counts.get(f, 0) for f in range(len(self.pool))), *before.left_out], cost
 
     def _among_known(self, stage: _Stage, found: _Whole | None, deadline: float) -> _Whole | None:
         """Return the best solution over the fillings that are known, or the one already found."""
@@ -370,13 +383,8 @@ def by_contents(
     for name, before in zip(stages[1:], stages, strict=False):
         search.settled.append((_Stage(before, (0,) * len(problem.classes)), done[-1].value))
         share = time.monotonic() + 0.6 * max(0.0, deadline - time.monotonic())
-        found = search.best(_Stage(name, (0,) * len(problem.classes)), share)
-        if found is None:  # no time: what is known of the stage is its value
-            value = sum(count * search.cost(_Stage(name, ()), search.pool[f]) for f, count in first.fillings)
-            done.append(Objective(name, value, min(value, _least(_Stage(name, ())))))
-        else:
-            first = found
-            done.append(Objective(name, found.value, found.bound))
+        first = search.best(_Stage(name, (0,) * len(problem.classes)), share, first) or first
+        done.append(Objective(name, first.value, first.bound))
     return _arranged(search, first, done, placed_bound)
 
 

@@ -43,7 +43,8 @@ def greedy(problem: Problem) -> Solution:
         _, number, filled = best
         _take(problem, number, filled, left)
     placed = tuple(
-        (c.count if n <= 0 else 0) if c.yields else c.count - n for c, n in zip(problem.classes, left.goals, strict=True)
+        (c.count if n <= 0 else 0) if c.yields else (c.goal - n) // c.size
+        for c, n in zip(problem.classes, left.goals, strict=True)
     )
     for number, c in enumerate(problem.classes):
         if c.yields and not placed[number]:  # a service is served as a whole or not at all

@@ -56,7 +56,7 @@ def arrange(
         found = by_contents(
             problem, sites, objective, single=rules.gpus, deadline=started + 0.6 * (deadline - started), seed=seed
         )
-        found = found and _bounded(_trimmed(problem, sites, found, objective), relaxed)
+        found = found and _bounded(_trimmed(problem, sites, found, objective, spare=False), relaxed)
         if found is not None and all(stage.proven for stage in found.objectives):
             return found
     main = found is not None and all(stage.proven for stage in found.objectives[:2])
@@ -73,7 +73,7 @@ def arrange(
             seed=seed,
         )
         if exact is not None:
-            exact = _bounded(exact, relaxed)
+            exact = _bounded(_trimmed(problem, sites, exact, objective, spare=host_failures > 0), relaxed)
             found = exact if found is None else _better(found, exact)
     return found or _nothing(problem, objective)
 
@@ -146,43 +146,37 @@ def _nothing(problem: Problem, objective: Sequence[str]) -> Arrangement:
     return Arrangement((), (0,) * len(problem.classes), tuple(stages), "none")
 
 
-def _trimmed(problem: Problem, sites: Sequence[Site], found: Arrangement, objective: Sequence[str]) -> Arrangement:
-    """Drop instances beyond what is wanted and GPUs left empty; then say anew what every stage costs."""
+def _trimmed(
+    problem: Problem, sites: Sequence[Site], found: Arrangement, objective: Sequence[str], *, spare: bool
+) -> Arrangement:
+    """Drop instances beyond what is wanted, but where hosts may fail, and empty GPUs; say anew what every stage costs."""
     surplus = [0] * len(problem.classes)
     for entry in found.filled:
         for (number, _, slot), count in entry.contents.taken.items():
             surplus[number] += count * problem.classes[number].gain(slot)
     wanted = [c.need * n if c.yields else c.size * n for c, n in zip(problem.classes, found.placed, strict=True)]
     surplus = [have - want for have, want in zip(surplus, wanted, strict=True)]
-    keep = {other for c in problem.classes for other, _ in c.needs.together} if any(surplus) else set()
-    kept = []
+    if spare:
+        surplus = [0] * len(surplus)
+    filled = []
     for entry in reversed(found.filled):
-        contents = _without(problem, entry.contents, surplus, keep) if any(surplus) else entry.contents
-        if contents.columns:
-            kept.append(replace(entry, contents=contents))
-    filled = _numbered(kept[::-1])
+        leaner = _without(problem, entry, surplus)
+        if leaner.contents.columns:
+            filled.append(leaner)
+    filled.reverse()
     known = {stage.name: stage for stage in found.objectives}
     stages = []
     for name in objective:
         if name == "placed":
             stages.append(known[name])
         elif name == "spread":
-            stages.append(_spread(sites, filled, problem))
+            mean = _spread(sites, filled, problem)
+            bound = max(mean.bound, known[name].bound) if name in known else mean.bound
+            stages.append(replace(mean, bound=min(mean.value, bound)))
         else:
-            value = sum(cost_of(problem, sites[entry.site], entry.contents, name) for entry in filled)
+            value = sum(cost_of(problem, sites[entry.site], entry, name) for entry in filled)
             stages.append(Objective(name, value, min(value, known[name].bound)))
     return replace(found, filled=tuple(filled), objectives=tuple(stages))
-
-
-def _numbered(filled: Sequence[Filled]) -> list[Filled]:
-    """Take the sites that are alike in their order."""
-    used: dict[int, int] = {}
-    result = []
-    for entry in filled:
-        copy = used.get(entry.site, 0)
-        used[entry.site] = copy + 1
-        result.append(replace(entry, copy=copy))
-    return result
 
 
 def _spread(sites: Sequence[Site], filled: Sequence[Filled], problem: Problem) -> Objective:
@@ -198,28 +192,32 @@ def _newly_used(problem: Problem, contents: Contents) -> int:
     return sum(n for (_, column), n in contents.columns.items() if not problem.kinds[problem.columns[column].kind].kept)
 
 
-def _without(problem: Problem, contents: Contents, surplus: list[int], keep: set[int]) -> Contents:
+def _without(problem: Problem, filled: Filled, surplus: list[int]) -> Filled:
     """Drop surplus instances from the contents of a site, and GPUs that no instance needs any more."""
+    contents = filled.contents
     taken = dict(contents.taken)
-    for key in list(taken):
-        number, _, slot = key
+    keep = {other for c in problem.classes for other, _ in c.needs.together} if any(surplus) else set()
+    for number, unit, slot in taken if any(surplus) else ():
         c = problem.classes[number]
         if number in keep or c.linked or c.size > 1:
             continue
-        drop = min(taken[key], max(0, surplus[number]) // c.gain(slot))
-        taken[key] -= drop
+        drop = min(taken[number, unit, slot], max(0, surplus[number]) // c.gain(slot))
+        taken[number, unit, slot] -= drop
         surplus[number] -= drop * c.gain(slot)
-    spare: dict[tuple[int, int], int] = {}
+    free: dict[tuple[int, int], int] = {}
     for (unit, column), count in contents.columns.items():
         for slot, n in problem.columns[column].slots:
-            spare[unit, slot] = spare.get((unit, slot), 0) + n * count
+            free[unit, slot] = free.get((unit, slot), 0) + n * count
     for (_, unit, slot), count in taken.items():
-        spare[unit, slot] -= count
+        free[unit, slot] -= count
+    for unit, slot, _, count in filled.spare:
+        free[unit, slot] -= count
     columns = dict(contents.columns)
     for unit, column in contents.columns:
         slots = problem.columns[column].slots
-        idle = min(columns[unit, column], *(spare[unit, slot] // n for slot, n in slots))
+        idle = min(columns[unit, column], *(free[unit, slot] // n for slot, n in slots))
         columns[unit, column] -= idle
         for slot, n in slots:
-            spare[unit, slot] -= n * idle
-    return Contents({key: n for key, n in columns.items() if n}, {key: n for key, n in taken.items() if n}, contents.groups)
+            free[unit, slot] -= n * idle
+    leaner = Contents({key: n for key, n in columns.items() if n}, {key: n for key, n in taken.items() if n}, contents.groups)
+    return replace(filled, contents=leaner)

@@ -103,12 +103,12 @@ def solve(program: Program, *, deadline: float, seed: int, gap: float = 0.0) -> 
     seed : for the engines; the same seed gives the same answer where the deadline does not cut in.
     gap : relative distance of objective and bound at which to stop looking; 0 looks for a proof.
     """
-    best = _core(program, deadline, seed, gap) if len(program.upper) > _SMALL else _NOTHING
+    best = _core(program, deadline, seed, gap) if len(program.upper) > SMALL else _NOTHING
     if best.optimal or best.within(gap):
         return best
     for number, engine in enumerate(ENGINES):
         left = deadline - time.monotonic()
-        if left <= 0:
+        if left <= 0 or (number and left < _SLOW_S and len(program.upper) > SMALL):
             break
         # An engine that has no proof after its share of the time rarely finds one; leave some for the next.
         share = left if number == len(ENGINES) - 1 else left * 0.6
@@ -119,7 +119,10 @@ def solve(program: Program, *, deadline: float, seed: int, gap: float = 0.0) -> 
 
 
 _NOTHING = Answer(None, None, None, infeasible=False, engine="none")
-_SMALL, _CORE = 3000, 1500  # variables; smaller programs are solved as they are
+SMALL = 3000
+"""Variables up to which a program is solved as it is."""
+_CORE = 1500  # variables
+_SLOW_S = 2.0  # engines may take so much longer than their time with a large program
 _CORE_ENGINES = ("CP_SAT", "GSCIP")  # with the bound known, it takes good solutions rather than good bounds
 
 

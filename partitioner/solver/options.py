@@ -15,7 +15,7 @@ from partitioner.catalog import GpuModel
 from partitioner.errors import SpecError, did_you_mean
 from partitioner.geometry import Geometry, Profile
 from partitioner.performance import Calibration, Rating
-from partitioner.solver.configurations import Kept, dominates, free_geometry
+from partitioner.solver.configurations import Kept, free_geometry, replaces
 from partitioner.solver.problem import Kind
 from partitioner.solver.supply import Supply, match_modes
 from partitioner.workload import Workload
@@ -160,11 +160,11 @@ def _undominated(options: list[Option], supply: Supply, ratings: Mapping[Option,
     for kind in dict.fromkeys(option[0] for option in options):
         mine = [option for option in options if option[0] == kind]
         gain = {option: ratings[option].throughput_rps if ratings else 1.0 for option in mine}
-        offers = {mode: offered(supply.kinds[kind], mode) for mode in supply.kinds[kind].modes}
+        of = supply.kinds[kind]
         stand_in: dict[Option, Option] = {}
         for option in mine:
             rivals = (rival for rival in mine if rival != option and rival not in stand_in)
-            better = next((rival for rival in rivals if _never_worse(offers, rival, option, gain)), None)
+            better = next((rival for rival in rivals if _never_worse(of, rival, option, gain)), None)
             if better is not None:
                 stand_in[option] = better
         kept += [option for option in mine if option not in stand_in]
@@ -182,19 +182,19 @@ def _last(option: Option, stand_in: Mapping[Option, Option]) -> Option | None:
     return option
 
 
-def _never_worse(offers: Mapping[str, Geometry], rival: Option, option: Option, gain: Mapping[Option, float]) -> bool:
+def _never_worse(kind: Kind, rival: Option, option: Option, gain: Mapping[Option, float]) -> bool:
     """Whether `rival` can always be taken in place of `option` and gives as much."""
     if gain[rival] < gain[option]:
         return False
     if rival[1] == option[1]:
-        return dominates(offers[rival[1]], rival[2], option[2])
+        return replaces(kind.model, rival[1], kind.kept, rival[2].name, option[2].name)
     # In another mode it can where the option takes its GPU whole: the GPU changes its mode. Of two that take it whole
     # and give as much, the GPU itself is the better one.
-    return _fills(offers, option) and (not _fills(offers, rival) or rival[1] == "whole" or gain[rival] > gain[option])
+    return _fills(kind, option) and (not _fills(kind, rival) or rival[1] == "whole" or gain[rival] > gain[option])
 
 
-def _fills(offers: Mapping[str, Geometry], option: Option) -> bool:
-    return option[2].extent == offers[option[1]].units
+def _fills(kind: Kind, option: Option) -> bool:
+    return option[2].extent == offered(kind, option[1]).units
 
 
 # -- demands by profile ------------------------------------------------------------------------------------------------

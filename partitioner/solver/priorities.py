@@ -129,7 +129,7 @@ def _solution(problem: Problem, form: Formulation, answer: Answer) -> Solution:
     counts = [0] * len(problem.classes)
     for (number, slot), count in served.items():
         counts[number] += count * problem.classes[number].gain(slot)
-    placed = tuple(int(n >= c.need) if c.yields else n for n, c in zip(counts, problem.classes, strict=True))
+    placed = tuple(int(n >= c.need) if c.yields else n // c.size for n, c in zip(counts, problem.classes, strict=True))
     return Solution(form.gpus(answer), {pair: n for pair, n in served.items() if placed[pair[0]]}, placed, (), "none")
 
 
