@@ -6,7 +6,7 @@ Values and what every such way needs: costs of contents, and how many replicas t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from partitioner.solver.located import Contents, Located
 from partitioner.solver.problem import Objective, Problem
@@ -108,3 +108,78 @@ def placed_of(problem: Problem, gains: Sequence[int]) -> tuple[int, ...]:
         (int(gain >= c.goal) if c.count else 0) if c.yields else min(c.count, gain // c.size)
         for c, gain in zip(problem.classes, gains, strict=True)
     )
+
+
+def trimmed(problem: Problem, sites: Sequence[Site], found: Arrangement, objective: Sequence[str], *, spare: bool) -> Arrangement:
+    """Drop instances beyond what is wanted, but where hosts may fail, and empty GPUs; say anew what every stage costs."""
+    surplus = [0] * len(problem.classes)
+    for entry in found.filled:
+        for (number, _, slot), count in entry.contents.taken.items():
+            surplus[number] += count * problem.classes[number].gain(slot)
+    wanted = [c.need * n if c.yields else c.size * n for c, n in zip(problem.classes, found.placed, strict=True)]
+    surplus = [have - want for have, want in zip(surplus, wanted, strict=True)]
+    if spare:
+        surplus = [0] * len(surplus)
+    filled = []
+    for entry in reversed(found.filled):
+        leaner = _without(problem, entry, surplus)
+        if leaner.contents.columns:
+            filled.append(leaner)
+    filled.reverse()
+    known = {stage.name: stage for stage in found.objectives}
+    stages = []
+    for name in objective:
+        if name == "placed":
+            stages.append(known[name])
+        elif name == "spread":
+            mean = _spread(sites, filled, problem)
+            bound = max(mean.bound, known[name].bound) if name in known else mean.bound
+            stages.append(replace(mean, bound=min(mean.value, bound)))
+        else:
+            value = sum(cost_of(problem, sites[entry.site], entry, name) for entry in filled)
+            stages.append(Objective(name, value, min(value, known[name].bound)))
+    return replace(found, filled=tuple(filled), objectives=tuple(stages))
+
+
+def _spread(sites: Sequence[Site], filled: Sequence[Filled], problem: Problem) -> Objective:
+    """Return the most GPUs in use on one host; the bound is the mean."""
+    used = [sites[entry.site].in_use + _newly_used(problem, entry.contents) for entry in filled]
+    idle = [site.in_use for site in sites]
+    hosts = sum(site.count or len(filled) for site in sites)
+    mean = -(-sum(used) // hosts) if hosts else 0
+    return Objective("spread", max([0, *used, *idle]), max([mean, *idle]))
+
+
+def _newly_used(problem: Problem, contents: Contents) -> int:
+    return sum(n for (_, column), n in contents.columns.items() if not problem.kinds[problem.columns[column].kind].kept)
+
+
+def _without(problem: Problem, filled: Filled, surplus: list[int]) -> Filled:
+    """Drop surplus instances from the contents of a site, and GPUs that no instance needs any more."""
+    contents = filled.contents
+    taken = dict(contents.taken)
+    keep = {other for c in problem.classes for other, _ in c.needs.together} if any(surplus) else set()
+    for number, unit, slot in taken if any(surplus) else ():
+        c = problem.classes[number]
+        if number in keep or c.linked or c.size > 1:
+            continue
+        drop = min(taken[number, unit, slot], max(0, surplus[number]) // c.gain(slot))
+        taken[number, unit, slot] -= drop
+        surplus[number] -= drop * c.gain(slot)
+    free: dict[tuple[int, int], int] = {}
+    for (unit, column), count in contents.columns.items():
+        for slot, n in problem.columns[column].slots:
+            free[unit, slot] = free.get((unit, slot), 0) + n * count
+    for (_, unit, slot), count in taken.items():
+        free[unit, slot] -= count
+    for unit, slot, _, count in filled.spare:
+        free[unit, slot] -= count
+    columns = dict(contents.columns)
+    for unit, column in contents.columns:
+        slots = problem.columns[column].slots
+        idle = min(columns[unit, column], *(free[unit, slot] // n for slot, n in slots))
+        columns[unit, column] -= idle
+        for slot, n in slots:
+            free[unit, slot] -= n * idle
+    leaner = Contents({key: n for key, n in columns.items() if n}, {key: n for key, n in taken.items() if n}, contents.groups)
+    return replace(filled, contents=leaner)

@@ -345,7 +345,14 @@ def _least(stage: _Stage) -> int:
 
 
 def by_contents(
-    problem: Problem, sites: Sequence[Site], objective: Sequence[str], *, single: bool, deadline: float, seed: int
+    problem: Problem,
+    sites: Sequence[Site],
+    objective: Sequence[str],
+    *,
+    single: bool,
+    deadline: float,
+    seed: int,
+    within: Sequence[Mapping[tuple[int, int, str], int]] | None = None,
 ) -> Arrangement | None:
     """Place the most by priority, then the best in each further stage, all rules within sites kept.
 
@@ -357,12 +364,15 @@ def by_contents(
     single : whether single GPUs have to be told apart.
     deadline : on the clock of `time.monotonic` [s].
     seed : for the engines.
+    within : for each site (unit, slot, profile) to the most instances it may hold; others it may not.
 
     Returns
     -------
     The best arrangement found, with bounds; None where none was found in time.
     """
     search = _Search(problem, sites, seed, [locate(problem, [site], single=single) for site in sites], deadline)
+    for located, most in zip(search.pricers, within or (), strict=False):
+        _keep_within(located, most)
     stages = [name for name in objective[1:] if name != "spread"]
     first = _everything(search, stages[0], deadline)
     total = sum(c.count for c in problem.classes)
@@ -386,6 +396,14 @@ def by_contents(
         first = search.best(_Stage(name, (0,) * len(problem.classes)), share, first) or first
         done.append(Objective(name, first.value, first.bound))
     return _arranged(search, first, done, placed_bound)
+
+
+def _keep_within(located: Located, most: Mapping[tuple[int, int, str], int]) -> None:
+    held: dict[tuple[int, int, str], list[tuple[int, int]]] = {}
+    for (number, unit, slot), variable in located.taken.items():
+        held.setdefault((unit, slot, located.problem.classes[number].profile(slot)), []).append((variable, 1))
+    for key, terms in held.items():
+        located.program.row(terms, high=most.get(key, 0))
 
 
 def _everything(search: _Search, stage: str, deadline: float) -> _Best | None:

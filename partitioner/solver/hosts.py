@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from partitioner.solver import aggregate
-from partitioner.solver.arrangement import Arrangement, Filled, cost_of
+from partitioner.solver.arrangement import Arrangement, trimmed
 from partitioner.solver.contents import by_contents
 from partitioner.solver.identity import by_identity, size_of
-from partitioner.solver.located import Contents
 from partitioner.solver.problem import Objective, Problem
+from partitioner.solver.reserve import with_reserve
 from partitioner.solver.sites import Rules, Site
 from partitioner.solver.stages import LOCATED, MAXIMISED
 
@@ -51,17 +51,23 @@ def arrange(
         )
     started = time.monotonic()
     relaxed = _relaxed(problem, objective, started + 0.2 * (deadline - started), seed)
+    if host_failures:
+        relaxed = _with_one_host_less(problem, sites, relaxed)
     found: Arrangement | None = None
     if not host_failures and tuple(objective[1:2]) != ("spread",):
         found = by_contents(
             problem, sites, objective, single=rules.gpus, deadline=started + 0.6 * (deadline - started), seed=seed
         )
-        found = found and _bounded(_trimmed(problem, sites, found, objective, spare=False), relaxed)
+        found = found and _bounded(trimmed(problem, sites, found, objective, spare=False), relaxed)
         if found is not None and all(stage.proven for stage in found.objectives):
             return found
     main = found is not None and all(stage.proven for stage in found.objectives[:2])
     size = size_of(problem, sites, single=rules.gpus) * (1 if not host_failures else sum(site.count or 1 for site in sites))
-    if host_failures or found is None or size <= (_LARGEST_FOR_WASTE if main else _LARGEST_PROGRAM):
+    if host_failures and not rules.gpus and size > _LARGEST_FOR_WASTE:
+        soon = deadline if size > _LARGEST_PROGRAM else started + 0.5 * (deadline - started)
+        found = with_reserve(problem, sites, objective, deadline=soon, seed=seed)
+        found = found and _bounded(trimmed(problem, sites, found, objective, spare=True), relaxed)
+    if found is None or size <= (_LARGEST_FOR_WASTE if main else _LARGEST_PROGRAM):
         exact = by_identity(
             problem,
             sites,
@@ -73,7 +79,7 @@ def arrange(
             seed=seed,
         )
         if exact is not None:
-            exact = _bounded(_trimmed(problem, sites, exact, objective, spare=host_failures > 0), relaxed)
+            exact = _bounded(trimmed(problem, sites, exact, objective, spare=host_failures > 0), relaxed)
             found = exact if found is None else _better(found, exact)
     return found or _nothing(problem, objective)
 
@@ -89,6 +95,19 @@ def _relaxed(problem: Problem, objective: Sequence[str], deadline: float, seed: 
     if stages[0].value == everything:
         return stages
     return stages[:1] if all(c.size == 1 for c in problem.classes) else ()
+
+
+def _with_one_host_less(problem: Problem, sites: Sequence[Site], relaxed: Sequence[Objective]) -> tuple[Objective, ...]:
+    """Raise the bound on GPUs: without the host that has the most of g GPUs, still enough are left for everything."""
+    hosts = sum(site.count or 1 for site in sites)
+    result = []
+    for stage in relaxed:
+        bound = stage.bound
+        if stage.name == "gpus" and hosts > 1 and not any(kind.kept for kind in problem.kinds):
+            while bound - -(-bound // hosts) < stage.bound:
+                bound += 1
+        result.append(replace(stage, bound=bound))
+    return tuple(result)
 
 
 def _bounded(found: Arrangement, relaxed: Sequence[Objective]) -> Arrangement:
@@ -144,80 +163,3 @@ def _nothing(problem: Problem, objective: Sequence[str]) -> Arrangement:
     wanted = sum(c.count for c in problem.classes)
     stages = [Objective(name, 0, wanted if name == "placed" else -(2**62) if name in MAXIMISED else 0) for name in objective]
     return Arrangement((), (0,) * len(problem.classes), tuple(stages), "none")
-
-
-def _trimmed(
-    problem: Problem, sites: Sequence[Site], found: Arrangement, objective: Sequence[str], *, spare: bool
-) -> Arrangement:
-    """Drop instances beyond what is wanted, but where hosts may fail, and empty GPUs; say anew what every stage costs."""
-    surplus = [0] * len(problem.classes)
-    for entry in found.filled:
-        for (number, _, slot), count in entry.contents.taken.items():
-            surplus[number] += count * problem.classes[number].gain(slot)
-    wanted = [c.need * n if c.yields else c.size * n for c, n in zip(problem.classes, found.placed, strict=True)]
-    surplus = [have - want for have, want in zip(surplus, wanted, strict=True)]
-    if spare:
-        surplus = [0] * len(surplus)
-    filled = []
-    for entry in reversed(found.filled):
-        leaner = _without(problem, entry, surplus)
-        if leaner.contents.columns:
-            filled.append(leaner)
-    filled.reverse()
-    known = {stage.name: stage for stage in found.objectives}
-    stages = []
-    for name in objective:
-        if name == "placed":
-            stages.append(known[name])
-        elif name == "spread":
-            mean = _spread(sites, filled, problem)
-            bound = max(mean.bound, known[name].bound) if name in known else mean.bound
-            stages.append(replace(mean, bound=min(mean.value, bound)))
-        else:
-            value = sum(cost_of(problem, sites[entry.site], entry, name) for entry in filled)
-            stages.append(Objective(name, value, min(value, known[name].bound)))
-    return replace(found, filled=tuple(filled), objectives=tuple(stages))
-
-
-def _spread(sites: Sequence[Site], filled: Sequence[Filled], problem: Problem) -> Objective:
-    """Return the most GPUs in use on one host; the bound is the mean."""
-    used = [sites[entry.site].in_use + _newly_used(problem, entry.contents) for entry in filled]
-    idle = [site.in_use for site in sites]
-    hosts = sum(site.count or len(filled) for site in sites)
-    mean = -(-sum(used) // hosts) if hosts else 0
-    return Objective("spread", max([0, *used, *idle]), max([mean, *idle]))
-
-
-def _newly_used(problem: Problem, contents: Contents) -> int:
-    return sum(n for (_, column), n in contents.columns.items() if not problem.kinds[problem.columns[column].kind].kept)
-
-
-def _without(problem: Problem, filled: Filled, surplus: list[int]) -> Filled:
-    """Drop surplus instances from the contents of a site, and GPUs that no instance needs any more."""
-    contents = filled.contents
-    taken = dict(contents.taken)
-    keep = {other for c in problem.classes for other, _ in c.needs.together} if any(surplus) else set()
-    for number, unit, slot in taken if any(surplus) else ():
-        c = problem.classes[number]
-        if number in keep or c.linked or c.size > 1:
-            continue
-        drop = min(taken[number, unit, slot], max(0, surplus[number]) // c.gain(slot))
-        taken[number, unit, slot] -= drop
-        surplus[number] -= drop * c.gain(slot)
-    free: dict[tuple[int, int], int] = {}
-    for (unit, column), count in contents.columns.items():
-        for slot, n in problem.columns[column].slots:
-            free[unit, slot] = free.get((unit, slot), 0) + n * count
-    for (_, unit, slot), count in taken.items():
-        free[unit, slot] -= count
-    for unit, slot, _, count in filled.spare:
-        free[unit, slot] -= count
-    columns = dict(contents.columns)
-    for unit, column in contents.columns:
-        slots = problem.columns[column].slots
-        idle = min(columns[unit, column], *(free[unit, slot] // n for slot, n in slots))
-        columns[unit, column] -= idle
-        for slot, n in slots:
-            free[unit, slot] -= n * idle
-    leaner = Contents({key: n for key, n in columns.items() if n}, {key: n for key, n in taken.items() if n}, contents.groups)
-    return replace(filled, contents=leaner)
