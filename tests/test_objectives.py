@@ -9,6 +9,7 @@ import pytest
 
 import partitioner as gp
 from partitioner import Fleet, Gpu, Host, Workload
+from partitioner.fleet import NumaNode
 
 A30, A100 = "A30-24GB", "A100-40GB"
 STAGES = ("gpus", "cost", "power", "hosts", "waste", "spread", "headroom")
@@ -116,6 +117,13 @@ def test_headroom_leaves_the_largest_free_instance() -> None:
     asked = [Workload("w", 2, "2g.12gb", spread="gpu"), Workload("v", 2, "1g.6gb")]
     plan = brute_force.compared(asked, there, objective=("placed", "gpus", "headroom"))
     assert figures(plan)["headroom"] == 12**2
+
+
+def test_gpus_with_existing_instances_have_headroom_though_nothing_comes_to_them() -> None:
+    nodes = (NumaNode((0,), 2), NumaNode((1,), 2))
+    there = Fleet((Host("a", (Gpu(A100), Gpu(A100, instances=("3g.20gb@4",))), numa=nodes),))
+    plan = brute_force.compared([Workload("w", profile="1g.5gb", vcpus=3)], there, objective=("placed", "gpus", "headroom"))
+    assert figures(plan) == {"placed": 0, "gpus": 1, "headroom": 4 * 5**2}
 
 
 def test_gpus_are_counted_last_where_they_are_not_named() -> None:

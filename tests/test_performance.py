@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import random
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from partitioner.errors import SpecError
 from partitioner.performance import Calibration, CalibrationError, Point, cross_validate
-from partitioner.performance.law import Law, Sample, fit
+from partitioner.performance.law import Law, Sample, fit, fit_each
 from partitioner.performance.queueing import BatchServer
 from partitioner.performance.validation import summarise
 
@@ -120,6 +121,17 @@ def test_a_law_is_found_from_its_own_points() -> None:
     assert (found.knee, found.fixed_ms, found.compute_ms) == (3.0, pytest.approx(10, rel=0.01), pytest.approx(0.5, rel=0.01))
 
 
+def test_laws_fitted_together_are_those_fitted_one_by_one() -> None:
+    every = [_single(model) for model in NETWORKS[:3]]
+    every += [every[0][:7], every[1][::2]]
+    for together, samples in zip(fit_each(every), every, strict=True):
+        alone = fit(samples)
+        assert (together.knee, together.efficiency) == (alone.knee, alone.efficiency)
+        assert together.fixed_ms == pytest.approx(alone.fixed_ms, rel=1e-5)
+        assert together.compute_ms + together.memory_ms == pytest.approx(alone.compute_ms + alone.memory_ms, rel=1e-5)
+        assert together.error == pytest.approx(alone.error, rel=1e-5)
+
+
 def test_between_measured_batches_the_law_stands_between_their_latencies() -> None:
     for model in NETWORKS:
         low, middle, high = (KNOWN.latency_ms(model, A100, "3g.40gb", batch=b, busy=False) for b in (8, 12, 16))
@@ -143,6 +155,29 @@ def test_what_does_not_fit_is_refused_even_when_extrapolating() -> None:
         CalibrationError, match=r"resnet50 on A100-80GB 1g.10gb - batch 64 .* does not fit .* 1 to 32 with 1 process"
     ):
         KNOWN.throughput("resnet50", A100, SMALL, batch=64, extrapolate=True)
+
+
+@pytest.mark.parametrize("model", NETWORKS)
+def test_what_fits_is_what_some_point_tells(model: str) -> None:
+    batches = KNOWN.batches(model, A100)
+    assert batches
+    memory = {name: batches.gpu.profile(name).memory_mib for name in batches.profiles}
+    for profile in (batches.gpu.profile(name) for name in (SMALL, "1g.20gb", "3g.40gb", "A100D-8C", "whole")):
+        larger = [p for p in batches.points if memory[p.profile] >= profile.memory_mib and not p.fits]
+        smaller = [p for p in batches.points if memory[p.profile] <= profile.memory_mib and p.fits]
+        for batch in (1, 3, 8, 32, 48, 128, 500):
+            for processes in (1, 2, 3, 5, 9):
+                told = batches.fits(profile, batch, processes)
+                if any(_at_most(p, batch, processes) for p in larger):
+                    assert told is False
+                else:
+                    assert bool(told) == any((p.batch or 0) >= batch and (p.processes or 0) >= processes for p in smaller)
+
+
+def _at_most(point: Point, batch: int, processes: int) -> bool:
+    assert point.batch is not None
+    assert point.processes is not None
+    return point.batch <= batch and point.processes <= processes
 
 
 def test_outside_the_known_range_is_refused_unless_allowed() -> None:
@@ -212,6 +247,34 @@ def test_the_highest_rate_keeps_the_bound_and_little_more_does_not() -> None:
     rate = server.highest_rate(0.03)
     assert server.late(rate, 0.03) <= 0.01 < server.late(1.03 * rate, 0.03)
     assert server.highest_rate(0.004) == 0
+
+
+@pytest.mark.parametrize("load", [0.05, 0.4, 0.8, 0.96])
+@pytest.mark.parametrize(("most", "processes"), [(1, 1), (8, 2), (200, 1)])
+def test_the_quantile_is_where_the_late_ones_become_too_many(load: float, most: int, processes: int) -> None:
+    server = BatchServer(lambda batch: (0.004**2 + (batch * 0.0015) ** 2) ** 0.5, most, processes)
+    rate = load * server.capacity
+    p99 = server.quantile_s(rate)
+    assert server.late(rate, p99 * 1.001) <= 0.01 < server.late(rate, p99 * 0.999)
+
+
+def test_a_rate_does_not_depend_on_bounds_asked_before() -> None:
+    def server() -> BatchServer:
+        return BatchServer(lambda batch: (0.004**2 + (batch * 0.0005) ** 2) ** 0.5, 32, 2)
+
+    used, bounds = server(), [0.012, 0.2, 0.05, 0.03, 0.0301, 0.012, 1.0, 0.008, 0.5]
+    rates = [used.highest_rate(bound) for bound in bounds]
+    assert rates == [server().highest_rate(bound) for bound in bounds]
+    assert used.highest_rate(0.05, above=rates[2] * 0.7) == rates[2]
+    assert used.highest_rate(0.05, above=rates[2]) == 0
+
+
+@pytest.mark.parametrize(("peak", "rate"), [(22475.0, 21488.0), (13727.0, 13202.0)])
+def test_long_queues_are_served_as_in_a_simulation(peak: float, rate: float) -> None:
+    """So many arrive in an interval that their number is all but certain: states of the chain are left for good."""
+    server = BatchServer(lambda batch: (0.152**2 + (batch / peak) ** 2) ** 0.5, 100_000)
+    found = _simulated_p99(lambda n: (0.152**2 + (n / peak) ** 2) ** 0.5, 100_000, rate, 300_000)
+    assert server.quantile_s(rate) == pytest.approx(found, rel=0.1)
 
 
 # -- ratings -----------------------------------------------------------------------------------------------------------
@@ -293,6 +356,59 @@ def test_time_sliced_gpus_share_the_whole() -> None:
         KNOWN.throughput("resnet50", "T4", "T4-1Q")
     with pytest.raises(CalibrationError, match="no server rate is known for T4-8C"):
         KNOWN.best("resnet50", "T4", "T4-8C", latency_ms=15)
+
+
+def test_measured_time_slices_are_rated_where_no_queue_is_needed() -> None:
+    """Of a vGPU that shares its compute the points measured on it are known, no others, and no rate of a server."""
+    own = Calibration(
+        [
+            *(Point("T4", "whole", "mine", 100.0 * b, 10.0, b, 1) for b in (1, 2, 4)),
+            *(Point("T4", "T4-8C", "mine", 20.0 * b, 50.0, b, 1, busy=True) for b in (2, 4)),
+        ]
+    )
+    rating = own.best("mine", "T4", "T4-8C", scenario="batch", latency_ms=50)
+    assert rating is not None
+    assert (rating.throughput_rps, rating.batch, rating.measured) == (80, 4, True)
+    assert own.knows("mine", "T4", "T4-8C", scenario="offline")
+    assert not own.knows("mine", "T4", "T4-8C", scenario="server")
+    assert own.knows("mine", "T4", "whole", scenario="server")
+    for ask in (own.best, own.lowest_latency):
+        with pytest.raises(CalibrationError, match="no server rate is known for T4-8C"):
+            ask("mine", "T4", "T4-8C", **({"latency_ms": 500} if ask == own.best else {}))
+
+
+def test_published_rates_follow_at_every_bound() -> None:
+    rates = [KNOWN.best("rnnt", "H100-80GB", "whole", latency_ms=bound) for bound in (400, 1000, 2000, 4000)]
+    values = [rating.throughput_rps for rating in rates if rating]
+    assert len(values) == 4
+    assert values == sorted(values)
+    assert values[1] == 21487.9
+
+
+@pytest.mark.parametrize("scenario", ["server", "batch"])
+def test_ratings_do_not_depend_on_what_was_asked_before(scenario: str) -> None:
+    used = Calibration(KNOWN.points)
+    asked = [(p, bound) for p in (SMALL, "1g.20gb", "7g.80gb") for bound in (200.0, 40.0, 45.0, 90.0, 40.0)]
+    answers = [used.best("vgg16", A100, p, latency_ms=bound, scenario=scenario) for p, bound in asked]
+    fresh = [Calibration(KNOWN.points).best("vgg16", A100, p, latency_ms=bound, scenario=scenario) for p, bound in asked]
+    assert answers == fresh
+    assert pickle.loads(pickle.dumps(used)).best("vgg16", A100, SMALL, latency_ms=90, scenario=scenario) == answers[3]  # noqa: S301
+
+
+def test_a_merged_calibration_answers_from_its_own_points() -> None:
+    """Ratings of both are asked by turns: neither may find what the other one remembers."""
+    ask = {"latency_ms": 60.0, "scenario": "server"}
+    before = KNOWN.best("vgg16", A100, SMALL, **ask)  # type: ignore[arg-type]
+    half = [
+        Point(p.gpu, p.profile, p.model, p.throughput_per_s / 2, (p.latency_ms or 0) * 2, p.batch, p.processes)
+        for p in KNOWN.points
+        if p.model == "vgg16" and not p.scenario and not p.busy
+    ]
+    slower = KNOWN.merge(Calibration(half)).best("vgg16", A100, SMALL, **ask)  # type: ignore[arg-type]
+    assert before is not None
+    assert slower is not None
+    assert slower.throughput_rps < 0.6 * before.throughput_rps
+    assert KNOWN.best("vgg16", A100, SMALL, **ask) == before  # type: ignore[arg-type]
 
 
 def test_what_can_be_rated_is_known() -> None:

@@ -181,6 +181,12 @@ def placed_of(plan: gp.Plan) -> list[int]:
     return [workload.count - left.get(workload.name, 0) for workload in plan.workloads]
 
 
+def test_a_total_proves_no_priorities() -> None:
+    """Three replicas are placed either way; the three of the higher priority are better than two of them and one other."""
+    workloads = [Workload("a", gpu_share=1.0), Workload("b", 3, memory_gib=5, priority=1, gpus_per_replica=2)]
+    assert placed_of(brute_force.compared(workloads, PAIR, objective=("placed", "gpus"))) == [0, 3]
+
+
 # -- all rules mixed ---------------------------------------------------------------------------------------------------
 
 _MIXED = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

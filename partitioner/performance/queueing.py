@@ -31,6 +31,7 @@ _FIRST_WIDTH = 4  # steps that a search takes away from where it begins; then tw
 _EXACT = 32  # queue lengths below are states of their own, those above share states
 _GROWTH = 0.12  # width of the states above, as a share of their length
 _MAX_STATES = 400  # the last stands for all longer queues, and counts as late
+_AT_ONCE, _BLOCK, _PRODUCT = 48, 16, 600_000  # sizes of systems, of blocks and of products that BLAS leaves to one core
 _PARTS = 16  # parts of a service interval in which an arrival may fall
 _TABLED = 1024  # numbers of arrivals in an interval for which their cases are kept
 _FEW = 256  # latencies that are sorted to find a quantile, after the others have been put aside
@@ -403,12 +404,27 @@ def _normal_cdf(z: Array) -> Array:
 
 
 def _stationary(moves: Array) -> Array:
-    """Return the share of time in each state of a chain that now and then begins again in the first one."""
+    """Return the share of time in each state of a chain that now and then begins again in the first one.
+
+    The longest queues are left out, some at a time, and what goes through them counts as moves between the others, until
+    few are left. Larger systems at once would be split among all cores, which takes longer, and very long on busy ones.
+    """
     import numpy as np
 
-    n = len(moves)
-    balance = np.eye(n) - (1 - _RESTART) * moves.T
-    share: Array = np.linalg.solve(balance, np.append(_RESTART, np.zeros(n - 1)))
+    kept = (1 - _RESTART) * moves
+    count, passed = len(kept), []
+    while count > _AT_ONCE:
+        size = max(1, min(_BLOCK, _PRODUCT // count**2))
+        rest = count - size
+        through = kept[:rest, rest:count] @ np.linalg.inv(np.eye(size) - kept[rest:count, rest:count])
+        kept[:rest, :rest] += through @ kept[rest:count, :rest]
+        passed.append(through)
+        count = rest
+    start = np.zeros(count)
+    start[0] = _RESTART
+    share: Array = np.linalg.solve(np.eye(count) - kept[:count, :count].T, start)
+    for through in reversed(passed):
+        share = np.concatenate([share, share @ through])
     positive: Array = share.clip(min=0)
     result: Array = positive / positive.sum()
     return result

@@ -131,7 +131,8 @@ def _without_idle_gpus(problem: Problem, solution: Solution) -> Solution:
     kept: list[tuple[int, int]] = []
     for number, count in solution.gpus:
         column = problem.columns[number]
-        idle = min(count, *(spare[slot] // n for slot, n in column.slots))
+        in_use = problem.kinds[column.kind].kept  # whether or not a replica comes to it
+        idle = 0 if in_use else min(count, *(spare[slot] // n for slot, n in column.slots))
         for slot, n in column.slots:
             spare[slot] -= n * idle
         if idle < count:

@@ -177,6 +177,8 @@ def _without(problem: Problem, filled: Filled, surplus: list[int]) -> Filled:
     columns = dict(contents.columns)
     for unit, column in contents.columns:
         slots = problem.columns[column].slots
+        if problem.kinds[problem.columns[column].kind].kept:
+            continue  # in use whether or not a replica comes to it
         idle = min(columns[unit, column], *(free[unit, slot] // n for slot, n in slots))
         columns[unit, column] -= idle
         for slot, n in slots:

@@ -196,8 +196,8 @@ def _pattern(supply: Supply, row: Index, runs: list[_Run]) -> Pattern:
     """Place a configuration on a GPU."""
     kind = supply.kinds[int(row[-1])]
     counts = {run.profile: int(count) for run, count in zip(runs, row, strict=False) if count}
-    mode = next(run.mode for run, count in zip(runs, row, strict=False) if count)
-    return pattern_of(kind, mode, counts)
+    mode = next((run.mode for run, count in zip(runs, row, strict=False) if count), None)
+    return idle_pattern(kind) if mode is None else pattern_of(kind, mode, counts)
 
 
 def pattern_of(kind: Kind, mode: str, counts: Mapping[str, int]) -> Pattern:

@@ -7,8 +7,8 @@ program over all sites for what is left. The certificate says which of them prov
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from partitioner.solver import aggregate
 from partitioner.solver.arrangement import Arrangement, trimmed
@@ -19,8 +19,11 @@ from partitioner.solver.reserve import with_reserve
 from partitioner.solver.sites import Rules, Site
 from partitioner.solver.stages import LOCATED, MAXIMISED
 
-_LARGEST_PROGRAM = 30_000  # variables of a program over all sites that may still be solved
-_LARGEST_FOR_WASTE = 6_000  # the same where only the last stages are not proven
+_SMALL, _MEDIUM, _LARGE = 1500, 6000, 30_000
+"""Variables of a program over all sites: up to which it comes first, is solved with failures of hosts, is solved at all."""
+_FIRST_SHARE = 0.6  # of the time that is left, for every way but the last
+
+Way = Callable[[Arrangement | None, float], Arrangement | None]
 
 
 def arrange(
@@ -53,35 +56,74 @@ def arrange(
     relaxed = _relaxed(problem, objective, started + 0.2 * (deadline - started), seed)
     if host_failures:
         relaxed = _with_one_host_less(problem, sites, relaxed)
+    search = _Search(problem, sites, rules, objective, host_failures, relaxed, seed)
+    ways = search.ways()
     found: Arrangement | None = None
-    if not host_failures and tuple(objective[1:2]) != ("spread",):
-        found = by_contents(
-            problem, sites, objective, single=rules.gpus, deadline=started + 0.6 * (deadline - started), seed=seed
-        )
-        found = found and _bounded(trimmed(problem, sites, found, objective, spare=False), relaxed)
+    for number, way in enumerate(ways):
+        left = max(0.0, deadline - time.monotonic())
+        share = 1.0 if number == len(ways) - 1 else _FIRST_SHARE
+        another = way(found, time.monotonic() + share * left)
+        found = another if found is None else found if another is None else _better(problem, found, another)
         if found is not None and all(stage.proven for stage in found.objectives):
-            return found
-    main = found is not None and all(stage.proven for stage in found.objectives[:2])
-    size = size_of(problem, sites, single=rules.gpus) * (1 if not host_failures else sum(site.count or 1 for site in sites))
-    if host_failures and not rules.gpus and size > _LARGEST_FOR_WASTE:
-        soon = deadline if size > _LARGEST_PROGRAM else started + 0.5 * (deadline - started)
-        found = with_reserve(problem, sites, objective, deadline=soon, seed=seed)
-        found = found and _bounded(trimmed(problem, sites, found, objective, spare=True), relaxed)
-    if found is None or size <= (_LARGEST_FOR_WASTE if main else _LARGEST_PROGRAM):
-        exact = by_identity(
-            problem,
-            sites,
-            objective,
-            single=rules.gpus,
-            host_failures=host_failures,
-            copies=_copies(sites, found),
-            deadline=deadline,
-            seed=seed,
-        )
-        if exact is not None:
-            exact = _bounded(trimmed(problem, sites, exact, objective, spare=host_failures > 0), relaxed)
-            found = exact if found is None else _better(found, exact)
+            break
     return found or _nothing(problem, objective)
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """One problem, and the ways to solve it; parameters as of `arrange`, `relaxed`: stages whose bounds hold here too."""
+
+    problem: Problem
+    sites: Sequence[Site]
+    rules: Rules
+    objective: Sequence[str]
+    host_failures: int
+    relaxed: Sequence[Objective]
+    seed: int
+
+    def ways(self) -> list[Way]:
+        """Return the ways to try, in their order."""
+        size = size_of(self.problem, self.sites, single=self.rules.gpus)
+        if self.host_failures:
+            size *= sum(site.count or 1 for site in self.sites)
+            if self.rules.gpus or size <= _MEDIUM:
+                return [self.identity]
+            return [self.reserve, self.identity] if size <= _LARGE else [self.reserve]
+        if self.objective[1] == "spread":
+            return [self.identity]
+        if size <= _SMALL and all(site.count is not None for site in self.sites):
+            return [self.identity, self.contents]
+        return [self.contents, self.identity] if size <= _LARGE else [self.contents]
+
+    def contents(self, _: Arrangement | None, deadline: float) -> Arrangement | None:
+        """Solve by contents of single sites."""
+        found = by_contents(self.problem, self.sites, self.objective, single=self.rules.gpus, deadline=deadline, seed=self.seed)
+        return self._checked(found)
+
+    def reserve(self, _: Arrangement | None, deadline: float) -> Arrangement | None:
+        """Solve with hosts in reserve."""
+        return self._checked(with_reserve(self.problem, self.sites, self.objective, deadline=deadline, seed=self.seed))
+
+    def identity(self, before: Arrangement | None, deadline: float) -> Arrangement | None:
+        """Solve with all sites by identity."""
+        found = by_identity(
+            self.problem,
+            self.sites,
+            self.objective,
+            single=self.rules.gpus,
+            host_failures=self.host_failures,
+            copies=_copies(self.problem, self.sites, before),
+            deadline=deadline,
+            seed=self.seed,
+        )
+        return self._checked(found)
+
+    def _checked(self, found: Arrangement | None) -> Arrangement | None:
+        """Trim an arrangement, and take the better bounds."""
+        if found is None:
+            return None
+        lean = trimmed(self.problem, self.sites, found, self.objective, spare=self.host_failures > 0)
+        return _bounded(self.problem, lean, self.relaxed)
 
 
 def _relaxed(problem: Problem, objective: Sequence[str], deadline: float, seed: int) -> tuple[Objective, ...]:
@@ -110,15 +152,19 @@ def _with_one_host_less(problem: Problem, sites: Sequence[Site], relaxed: Sequen
     return tuple(result)
 
 
-def _bounded(found: Arrangement, relaxed: Sequence[Objective]) -> Arrangement:
-    """Take the aggregate problem's bounds where they are better."""
+def _bounded(problem: Problem, found: Arrangement, relaxed: Sequence[Objective]) -> Arrangement:
+    """Take the aggregate problem's bounds where they are better.
+
+    A bound on all replicas together proves nothing where some matter more than others, unless all are placed.
+    """
+    ranked = len({c.priority for c in problem.classes if c.count}) > 1
     stages = list(found.objectives)
     certificate = found.certificate
     for position, bound in enumerate(relaxed):
         stage = stages[position]
-        if stage.name == "placed":
+        if stage.name == "placed" and not ranked:
             stages[position] = replace(stage, bound=max(stage.value, min(stage.bound, bound.bound)))
-        else:
+        elif stage.name != "placed":
             own = -bound.bound if stage.name in MAXIMISED else bound.bound
             if own >= stage.bound:
                 certificate = f"aggregate bound met by {found.certificate}" if own == stage.value else certificate
@@ -128,32 +174,40 @@ def _bounded(found: Arrangement, relaxed: Sequence[Objective]) -> Arrangement:
     return replace(found, objectives=tuple(stages), certificate=certificate)
 
 
-def _better(one: Arrangement, other: Arrangement) -> Arrangement:
+def _better(problem: Problem, one: Arrangement, other: Arrangement) -> Arrangement:
     """Return the better of two arrangements, with the better bound of each stage as far as they agree."""
 
+    def placed(found: Arrangement) -> list[int]:
+        levels = sorted({c.priority for c in problem.classes}, reverse=True)
+        of = list(zip(problem.classes, found.placed, strict=True))
+        return [-sum(n for c, n in of if c.priority == level) for level in levels]
+
     def key(found: Arrangement) -> list[int]:
-        return [-stage.value if stage.name == "placed" else stage.value for stage in found.objectives]
+        return [*placed(found), *(stage.value for stage in found.objectives[1:])]
 
     best, rest = (one, other) if key(one) <= key(other) else (other, one)
     stages = list(best.objectives)
     certificate = best.certificate
     for position, (mine, yours) in enumerate(zip(best.objectives, rest.objectives, strict=True)):
         if mine.name == "placed":
-            bound = max(mine.value, min(mine.bound, yours.bound))
+            same = placed(best) == placed(rest)
+            bound = max(mine.value, min(mine.bound, yours.bound)) if same else mine.bound
         else:
             bound = min(mine.value, max(mine.bound, yours.bound))
             if position == 1 and bound > mine.bound:
                 certificate = rest.certificate
         stages[position] = replace(mine, bound=bound)
-        if mine.value != yours.value:
+        if mine.value != yours.value or (mine.name == "placed" and placed(best) != placed(rest)):
             break
     return replace(best, objectives=tuple(stages), certificate=certificate)
 
 
-def _copies(sites: Sequence[Site], found: Arrangement | None) -> list[int]:
-    """Return how many of each site to name where there are as many as needed: no better plan uses more."""
+def _copies(problem: Problem, sites: Sequence[Site], found: Arrangement | None) -> list[int]:
+    """Return how many of each site to name where there are as many as needed: what a complete plan uses is enough."""
+    if found is None or found.placed != tuple(c.count for c in problem.classes):
+        return [sum(c.most(slot) for c in problem.classes for slot in c.options[:1])] * len(sites)
     used = [1] * len(sites)
-    for filled in found.filled if found else ():
+    for filled in found.filled:
         used[filled.site] = max(used[filled.site], filled.copy + 1)
     return used
 
