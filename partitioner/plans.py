@@ -162,12 +162,24 @@ class Plan:
     def summary(self) -> str:
         """The answer in one line, e.g. ``3 GPUs, proven optimal (closed form)``."""
         gpus = report.counted(self.gpus_used, "GPU")
+        open_stages = [stage.name for stage in self.objectives if not stage.proven]
         if self.status == "optimal":
             proof = f"proven optimal ({self.certificate})"
+        elif not set(open_stages) & {"placed", "gpus"}:
+            proof = f"proven fewest ({self.certificate}); {' and '.join(open_stages)} not proven least"
         else:
             proof = f"feasible; at least {self.lower_bound:,} are needed ({self.certificate})"
         left = sum(entry.count for entry in self.unplaced)
-        return f"{report.counted(self.placed, 'replica')} on {gpus}, {proof}" + (f"; {left:,} left out" if left else "")
+        return f"{self._what_is_placed} on {gpus}, {proof}" + (f"; {left:,} left out" if left else "")
+
+    @property
+    def _what_is_placed(self) -> str:
+        """``3 replicas``, ``2 services``, ``3 replicas and 2 services``."""
+        out = {entry.workload for entry in self.unplaced}
+        services = sum(workload.model is not None and workload.name not in out for workload in self.workloads)
+        replicas = self.placed - services
+        parts = [report.counted(replicas, "replica")] if replicas or not services else []
+        return " and ".join([*parts, *([report.counted(services, "service")] if services else [])])
 
     def assignments(self) -> Iterator[Assignment]:
         """Iterate over every replica placed and where it runs; services with batch, processes and throughput."""

@@ -164,6 +164,14 @@ def test_profiles_of_a_job_are_equal_beside_existing_instances_too() -> None:
     assert (plan.placed, plan.gpus_used) == (1, 2)
 
 
+def test_jobs_by_size_find_a_profile_that_all_their_gpus_have() -> None:
+    """The smallest profile that is large enough is another one beside existing instances than on a free GPU."""
+    linked = topology("X NV4", "NV4 X")
+    there = Fleet((host("h", A100, Gpu(A100, instances=("3g.20gb@4",)), links=linked),))
+    plan = brute_force.compared([Workload("a", memory_gib=5, gpus_per_replica=2, gpu_link="NODE")], there)
+    assert (plan.placed, plan.gpus_used) == (1, 2)
+
+
 def test_a_link_binds_no_replica_on_one_gpu() -> None:
     plan = brute_force.compared([small("a", 5, gpu_link="PXB")], ONE)
     assert (plan.placed, plan.gpus_used) == (4, 1)

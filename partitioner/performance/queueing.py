@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 QUANTILE = 0.99
 MAX_LOAD = 0.97
 """Highest share of the capacity that is ever promised: beyond it a queue forgets its past too slowly to be trusted."""
+ROUNDING = 1e-9
+"""Share by which a bound may be missed: the lowest that can be kept is kept, whatever its unit was on the way."""
 _STEPS = 256  # rates tried are capacity x (i / steps)^2: fine at low rates, where the lowest bounds can still be kept
 _FIRST_WIDTH = 4  # steps that a search takes away from where it begins; then twice as many each time
 _EXACT = 32  # queue lengths below are states of their own, those above share states
@@ -102,6 +104,7 @@ class BatchServer:
         Searches rates that hang on the server alone, from a likely one, and remembers their quantiles for other bounds.
         """
         top = MAX_LOAD * self.capacity
+        latency_s *= 1 + ROUNDING
         if above >= top or self._single_s > latency_s:
             return 0.0
         least = math.floor(_STEPS * math.sqrt(above / top)) + 1 if above > 0 else 0
@@ -422,9 +425,11 @@ def _stationary(moves: Array) -> Array:
         count = rest
     start = np.zeros(count)
     start[0] = _RESTART
-    share: Array = np.linalg.solve(np.eye(count) - kept[:count, :count].T, start)
+    result: Array = np.zeros(len(moves))
+    result[:count] = np.linalg.solve(np.eye(count) - kept[:count, :count].T, start)
     for through in reversed(passed):
-        share = np.concatenate([share, share @ through])
-    positive: Array = share.clip(min=0)
-    result: Array = positive / positive.sum()
+        before, size = through.shape
+        result[before : before + size] = result[:before] @ through
+    np.clip(result, 0, None, out=result)
+    result /= result.sum()
     return result

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from partitioner.geometry import Profile
 from partitioner.performance.batches import Batches
 from partitioner.performance.points import CalibrationError, Estimate, Rating, shares
+from partitioner.performance.queueing import ROUNDING
 
 _QUEUE_ERROR = 0.05  # of the rate, from the queueing model's p99 (within 5% of simulation up to 85% load)
 _TRIED = 2  # largest batches tried for each number of processes in a server
@@ -54,7 +55,7 @@ def best_server(
     """Return the highest rate over processes and batches; a batch that takes longer than the bound helps nobody."""
     usable: dict[int, list[int]] = {}
     for b, p in batches.fitting(profile):  # ascending
-        if limits.allow(b, p) and batches.service_ms(profile, b, p, busy=busy) <= bound:
+        if limits.allow(b, p) and batches.service_ms(profile, b, p, busy=busy) <= bound * (1 + ROUNDING):
             usable.setdefault(p, []).append(b)
     servers = [batches.server(profile, b, p, busy=busy) for p in sorted(usable) for b in usable[p][-_TRIED:]]
     rate, chosen = 0.0, None

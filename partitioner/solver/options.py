@@ -54,6 +54,7 @@ def options_of(workload: Workload, supply: Supply, calibration: Calibration | No
         The profile is on no GPU of the supply in the modes allowed; the model is not calibrated on any of them, or
         cannot meet its latency.
     """
+    every = every or workload.gpus_per_replica > 1  # GPUs of different kinds have to agree on one profile
     if workload.model is not None:
         assert calibration is not None
         return _rated(workload, supply, calibration, every=every)
