@@ -83,7 +83,8 @@ class Workload:
     gpus_per_replica : equal profiles that each replica takes, all in one host.
     gpu_link : the worst link allowed between any two GPUs of one replica, which are then different GPUs: ``NVLINK``,
         ``PIX``, ``PXB``, ``PHB``, ``NODE``, ``SYS``, best first, as in ``nvidia-smi topo -m``.
-    rdma : whether each GPU of a replica needs a NIC for GPUDirect RDMA beside it (see `Topology.nics_beside`).
+    rdma : whether each GPU of a replica, which are then different GPUs, needs a NIC for GPUDirect RDMA beside it (see
+        `Topology.nics_beside`).
     vcpus, ram_gib : what the VM or container of one replica takes of its host; memory in [GiB].
     only_on, never_on : hosts (``esx-01``) or GPUs (``esx-01/gpu2``) that alone may, or may not, be used.
 

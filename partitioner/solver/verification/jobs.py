@@ -53,8 +53,9 @@ def _link_findings(books: Books, terms: Terms, gpus: list[int]) -> Iterator[str]
     site = books.site
     host = site.hosts[int(site.host_of[gpus[0]])]
     indices = [site.index(gpu) for gpu in gpus]
-    if terms.gpu_link is not None and len(set(indices)) < len(indices):
-        yield f"stands twice on one GPU of {', '.join(map(site.gpu_name, sorted(gpus)))}; gpu_link wants different ones"
+    if (terms.gpu_link is not None or terms.rdma) and len(set(indices)) < len(indices):
+        what = "gpu_link" if terms.gpu_link is not None else "rdma"
+        yield f"stands twice on one GPU of {', '.join(map(site.gpu_name, sorted(gpus)))}; {what} wants different ones"
     links = host.links if host is not None else None
     if links is None:
         if terms.rdma or len(indices) > 1:
