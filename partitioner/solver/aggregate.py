@@ -239,7 +239,7 @@ def _next(problem: Problem, form: Formulation, stage: str, incumbent: Answer, de
     program.cost = _costs(problem, form, stage)
     endless = any(c.yields and c.count for c in problem.classes) or len(program.upper) > SMALL
     gap = _WASTE_GAP if stage == "waste" and endless else 0.0
-    answer = solve_program(program, deadline=deadline, seed=seed, gap=gap)
+    answer = solve_program(program, deadline=deadline, seed=seed, gap=gap, known=incumbent.values)
     if answer.values is not None:
         return answer
     assert incumbent.values is not None

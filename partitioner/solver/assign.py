@@ -17,7 +17,7 @@ from partitioner.geometry import Configuration, Placement
 from partitioner.layout import NOBODY, Index, Layout, Pattern
 from partitioner.solver.configurations import free_geometry
 from partitioner.solver.demand import Demand
-from partitioner.solver.problem import Kind, Problem, Solution
+from partitioner.solver.problem import Kind, Solution
 from partitioner.solver.supply import Supply
 from partitioner.workload import Workloads
 
@@ -49,11 +49,16 @@ def assign(workloads: Workloads, supply: Supply, demand: Demand, solution: Solut
     of replicas that were left out, shape ``(n_workloads,)``. GPUs are filled in the order of the fleet; of one class,
     the workloads that come last are left out.
     """
-    kind_of, columns = _gpus(demand.problem, solution)
-    taken = np.zeros((len(columns), len(demand.problem.slots)), dtype=np.int32)
-    for number, _ in solution.gpus:
+    order = sorted(solution.gpus, key=lambda entry: (demand.problem.columns[entry[0]].kind, entry[0]))
+    sizes = np.array([count for _, count in order], dtype=np.int64)
+    kinds = np.array([demand.problem.columns[number].kind for number, _ in order], dtype=np.int32)
+    kind_of = np.repeat(kinds, sizes)  # kind of every GPU used, ascending; GPUs of one column stand together
+    taken = np.zeros((len(kind_of), len(demand.problem.slots)), dtype=np.int32)
+    first = 0
+    for number, gpus in order:
         for slot, count in demand.problem.columns[number].slots:
-            taken[columns == number, slot] = count
+            taken[first : first + gpus, slot] = count
+        first += gpus
     streams = _Streams(_counts(workloads, demand, solution), demand.class_of, len(solution.placed))
     runs = _runs(demand, solution, taken, streams)
     layout = _layout(workloads, supply, kind_of, runs)
@@ -79,16 +84,6 @@ def _left_out(workloads: Workloads, demand: Demand, solution: Solution, streams:
         if workload.model is not None:
             left[row] = 1 - solution.placed[int(demand.class_of[row])]
     return left
-
-
-def _gpus(problem: Problem, solution: Solution) -> tuple[Index, Index]:
-    """Return the kind and the column of every GPU used, kinds ascending, shape ``(n_gpus,)`` each."""
-    order = sorted(solution.gpus, key=lambda entry: (problem.columns[entry[0]].kind, entry[0]))
-    columns = np.repeat(
-        np.array([column for column, _ in order], dtype=np.int32), np.array([count for _, count in order], dtype=np.int64)
-    )
-    kinds = np.array([column.kind for column in problem.columns] or [0], dtype=np.int32)
-    return kinds[columns], columns
 
 
 class _Streams:

@@ -137,9 +137,9 @@ def _maximal_by_dominance(geometry: Geometry, names: Sequence[str]) -> tuple[Vec
     for name in names:
         profile = geometry.profile(name)
         families.setdefault(profile.family if geometry.exclusive else "", []).append(name)
-    result: set[Vector] = set()
+    result: list[Vector] = []  # vectors of different families never dominate each other
     for members in families.values():
-        steps = [1 << (_BITS * names.index(name)) for name in members]  # a vector is one number, so many bits a count
+        steps = [1 << (_BITS * i) for i in range(len(members))]  # a vector is one number, so many bits a count
         profiles = [(step, geometry.profile(name)) for step, name in zip(steps, members, strict=True)]
         reachable: list[set[int]] = [set() for _ in range(geometry.units)] + [{0}]
         for position in range(geometry.units - 1, -1, -1):
@@ -151,8 +151,10 @@ def _maximal_by_dominance(geometry: Geometry, names: Sequence[str]) -> tuple[Vec
                     here |= {counts + step for counts in reachable[position + profile.extent] if counts & mask < most}
             # A vector that another exceeds by one in one place goes; all others that are dominated go one step later.
             reachable[position] = {counts for counts in here if not any(counts + step in here for step in steps)}
-        result |= {tuple(counts >> (_BITS * i) & _MOST for i in range(len(names))) for counts in reachable[0]}
-    return tuple(sorted(_maximal(result), reverse=True))
+        found = {tuple(counts >> (_BITS * i) & _MOST for i in range(len(members))) for counts in reachable[0]}
+        at = [members.index(name) if name in members else -1 for name in names]
+        result += [tuple(vector[i] if i >= 0 else 0 for i in at) for vector in _maximal(found)]
+    return tuple(sorted(result, reverse=True))
 
 
 _BITS = 16  # for a count; none of a GPU comes near
@@ -160,10 +162,32 @@ _MOST = (1 << _BITS) - 1
 
 
 def _maximal(vectors: set[Vector]) -> list[Vector]:
-    """Keep the vectors that no other is at least as large as everywhere."""
-    table = np.array(sorted(vectors, key=sum, reverse=True), dtype=np.int16)
+    """Keep the vectors that no other is at least as large as everywhere.
+
+    Vectors are compared as numbers with a guard bit above every count: where subtracting borrows none, nothing is smaller.
+    """
+    ordered = sorted(vectors, key=lambda vector: (-sum(vector), vector))  # only those with a larger sum can dominate
+    if not ordered or len(ordered[0]) * _PACKED > 64 or max(map(max, ordered)) >= 1 << (_PACKED - 1):
+        return _maximal_of_any(ordered)
+    shifts = np.arange(len(ordered[0]), dtype=np.uint64) * np.uint64(_PACKED)
+    packed = (np.array(ordered, dtype=np.uint64) << shifts).sum(axis=1, dtype=np.uint64)
+    guard = (np.uint64(1 << (_PACKED - 1)) << shifts).sum(dtype=np.uint64)
+    kept = np.empty(len(ordered), dtype=np.uint64)
+    result: list[Vector] = []
+    for vector, number in zip(ordered, packed, strict=True):
+        if not (((kept[: len(result)] | guard) - number) & guard == guard).any():
+            kept[len(result)] = number
+            result.append(vector)
+    return result
+
+
+_PACKED = 7  # bits for a count and its guard
+
+
+def _maximal_of_any(ordered: list[Vector]) -> list[Vector]:
+    table = np.array(ordered, dtype=np.int32)
     kept = np.ones(len(table), dtype=bool)
-    for row in range(1, len(table)):  # only vectors with a larger sum can dominate; they stand before
+    for row in range(1, len(table)):
         kept[row] = not (table[:row][kept[:row]] >= table[row]).all(axis=1).any()
     return [tuple(row) for row in table[kept].tolist()]
 

@@ -93,7 +93,9 @@ class Answer:
         return self.objective is not None and self.bound is not None and self.objective - self.bound <= gap * abs(self.objective)
 
 
-def solve(program: Program, *, deadline: float, seed: int, gap: float = 0.0) -> Answer:
+def solve(
+    program: Program, *, deadline: float, seed: int, gap: float = 0.0, known: npt.NDArray[np.int64] | None = None
+) -> Answer:
     """Solve a program until proven or until the deadline.
 
     Parameters
@@ -102,13 +104,14 @@ def solve(program: Program, *, deadline: float, seed: int, gap: float = 0.0) -> 
     deadline : on the clock of `time.monotonic` [s].
     seed : for the engines; the same seed gives the same answer where the deadline does not cut in.
     gap : relative distance of objective and bound at which to stop looking; 0 looks for a proof.
+    known : values of a solution that is known already, shape ``(n_variables,)``.
     """
-    best = _core(program, deadline, seed, gap) if len(program.upper) > SMALL else _NOTHING
+    best = _core(program, deadline, seed, gap, known) if len(program.upper) > SMALL else _NOTHING
     if best.optimal or best.within(gap):
         return best
     for number, engine in enumerate(ENGINES):
         left = deadline - time.monotonic()
-        if left <= 0 or (number and left < _SLOW_S and len(program.upper) > SMALL):
+        if left <= 0 or (left < _SLOW_S and len(program.upper) > SMALL and not (best.values is None and known is None)):
             break
         # An engine that has no proof after its share of the time rarely finds one; leave some for the next.
         share = left if number == len(ENGINES) - 1 else left * 0.6
@@ -126,7 +129,7 @@ _SLOW_S = 2.0  # engines may take so much longer than their time with a large pr
 _CORE_ENGINES = ("CP_SAT", "GSCIP")  # with the bound known, it takes good solutions rather than good bounds
 
 
-def _core(program: Program, deadline: float, seed: int, gap: float) -> Answer:
+def _core(program: Program, deadline: float, seed: int, gap: float, known: npt.NDArray[np.int64] | None) -> Answer:
     """Solve over the variables that the linear relaxation likes best; often as good as its bound, and so proven.
 
     Balas and Zemel's core (Operations Research 28, 1980): reduced costs tell which variables matter.
@@ -135,9 +138,12 @@ def _core(program: Program, deadline: float, seed: int, gap: float) -> Answer:
     if relaxed is None:
         return _NOTHING
     bound = _round_up(relaxed.value)
-    order = np.lexsort((np.arange(len(program.upper)), relaxed.reduced_costs.clip(min=0.0), relaxed.values <= 1e-9))
+    wanted = relaxed.values > 1e-9
+    if known is not None:
+        wanted |= known > 0
+    order = np.lexsort((np.arange(len(program.upper)), relaxed.reduced_costs.clip(min=0.0), ~wanted))
     chosen = np.zeros(len(program.upper), dtype=bool)
-    chosen[order[: max(_CORE, int((relaxed.values > 1e-9).sum()))]] = True
+    chosen[order[: max(_CORE, int(wanted.sum()))]] = True
     upper = [most if keep else 0 for most, keep in zip(program.upper, chosen.tolist(), strict=True)]
     core = Program(program.cost, upper, program.low, program.high, program.entries)
     best = replace(_NOTHING, bound=bound)
