@@ -27,12 +27,15 @@ def test_the_programs_run(monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(ROOT / "examples")
     names = {"frame": pd.DataFrame([{"name": "chat", "profile": "3g.40gb", "count": 2}])}
     programs = blocks("python")
-    assert len(programs) == 3
+    assert len(programs) == 5
     (tmp_path / "mine.csv").write_text(Calibration.default().to_csv(), encoding="utf-8")
-    for program in programs:
+    for number, program in enumerate(programs):
         program = program.replace("mine.csv", str(tmp_path / "mine.csv"))  # noqa: PLW2901
         exec(compile(program, "README.md", "exec"), names)
-    assert (names["plan"].gpus_used, names["plan"].lower_bound) == (3, 3)
+        if number == 0:
+            assert (names["plan"].gpus_used, names["plan"].lower_bound) == (3, 3)
+            names["other"] = names["plan"]
+    assert {a.workload for a in names["plan"].assignments() if a.throughput} == {"search", "video", "archive"}
 
 
 def test_the_files_are_read() -> None:
@@ -47,7 +50,7 @@ COMMANDS = [line.split("$ ")[1].split("#")[0].strip() for line in README.splitli
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "catalog" not in c])
 def test_the_commands_end_as_they_should(command, tmp_path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    gp.plan_mig("4g").save(tmp_path / "plan.json")
+    gp.plan_mig([gp.Workload("chat", profile="4g.40gb")]).save(tmp_path / "plan.json")
     words = shlex.split(command.split(">")[0])[1:]
     done = subprocess.run(
         [sys.executable, "-m", "partitioner.cli", *words], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -134,7 +134,7 @@ def _key(workload: Workload, sizes: SizeSteps) -> object:
 def _field(workload: Workload, complaint: str) -> str:
     if workload.model is None:
         return "profile"
-    return "latency_ms" if complaint.startswith("latency_ms") else "model"
+    return next((name for name in ("latency_ms", "rate", "scenario") if complaint.startswith(name)), "model")
 
 
 @dataclass(slots=True)

@@ -18,12 +18,14 @@ from partitioner.performance import Calibration, Rating
 from partitioner.solver.configurations import Kept, free_geometry, replaces
 from partitioner.solver.problem import Kind
 from partitioner.solver.supply import Supply, match_modes
-from partitioner.workload import Workload
+from partitioner.workload import MAX_COUNT, Workload
 
 SIZED_SERIES = ("C", "Q")
 """vGPU series that demands by size may take: those that run CUDA; C first. B and A only when asked for by name."""
 HARDWARE_MODES = ("mig", "whole")
 """Modes in which what runs on one part of a GPU cannot slow down what runs on another."""
+
+SCENARIOS = ("server", "batch", "offline")
 
 Option = tuple[int, str, Profile]
 """Kind of GPU, mode, profile."""
@@ -110,7 +112,8 @@ def _rated(workload: Workload, supply: Supply, calibration: Calibration, *, ever
     model = calibration.model(workload.model)
     known = [o for o in possible if calibration.knows(model, supply.kinds[o[0]].model, o[2].name, scenario=workload.scenario)]
     if not known:
-        there = ", ".join(dict.fromkeys(kind.model for kind in supply.kinds))
+        _check_scenario(workload, model, possible, supply, calibration)
+        there = _models(supply)
         raise SpecError(
             f"model {model!r} is calibrated on {', '.join(calibration.gpus(model))}, on no profile that {there} may offer here;"
             " measure it and give the points as calibration"
@@ -131,9 +134,31 @@ def _rated(workload: Workload, supply: Supply, calibration: Calibration, *, ever
         rating = best[place]
         if rating is not None and rating.throughput_rps > 0:
             ratings[option] = rating
+    if ratings and workload.rate is not None:
+        most = max(rating.throughput_rps for rating in ratings.values())
+        if workload.rate > MAX_COUNT * most:
+            raise SpecError(
+                f"rate {workload.rate:g} needs {workload.rate / most:,.0f} instances of {model!r} or more;"
+                f" at most {MAX_COUNT:,} are planned at a time"
+            )
     if not ratings:
         _raise_too_slow(workload, model, known, supply, calibration)
     return Options(tuple(ratings), (), ratings) if every else _undominated(list(ratings), supply, ratings)
+
+
+def _check_scenario(workload: Workload, model: str, possible: Sequence[Option], supply: Supply, calibration: Calibration) -> None:
+    """Refuse a scenario in which nothing was measured here, where another one was."""
+    places = {(supply.kinds[kind].model, profile.name) for kind, _, profile in possible}
+    measured = [s for s in SCENARIOS if any(calibration.knows(model, *place, scenario=s) for place in places)]
+    if measured and workload.scenario not in measured:
+        raise SpecError(
+            f"model {model!r} is not measured in scenario {workload.scenario!r} on what {_models(supply)} may offer here,"
+            f" but in {' and '.join(map(repr, measured))}; choose that, or measure it and give the points as calibration"
+        )
+
+
+def _models(supply: Supply) -> str:
+    return ", ".join(dict.fromkeys(kind.model for kind in supply.kinds))
 
 
 def _raise_too_slow(workload: Workload, model: str, known: Sequence[Option], supply: Supply, calibration: Calibration) -> None:
