@@ -244,7 +244,7 @@ class _Search:
         self.deadline = time.monotonic() + 0.3 * max(0.0, deadline - time.monotonic())
         found = self._valued(stage, before) or self.dive(stage)
         self.deadline = whole
-        least = _least(stage) if bound is None else bound
+        least = _least(stage) if bound is None else max(bound, _least(stage))
         for _ in range(_ROUNDS):
             if found is not None and found[1] <= least:
                 break
@@ -416,7 +416,7 @@ def _everything(search: _Search, stage: str, deadline: float) -> _Best | None:
 
 
 def _first_filling(search: _Search, number: int) -> None:
-    """Add the contents that hold the most of one class."""
+    """Add the contents of some site that hold the most of one class."""
     for site, located in enumerate(search.pricers):
         cost = [0] * len(located.program.upper)
         for (c, _, slot), variable in located.taken.items():
@@ -424,8 +424,9 @@ def _first_filling(search: _Search, number: int) -> None:
                 cost[variable] = -search.problem.classes[number].gain(slot)
         if any(cost):
             answer = search.price(site, cost)
-            if answer.values is not None:
+            if answer.values is not None and answer.objective:
                 search.add(site, located.read(answer.values))
+                return
 
 
 def _leave_out(search: _Search, deadline: float) -> int | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from partitioner.solver import aggregate
 from partitioner.solver.arrangement import Arrangement, trimmed
 from partitioner.solver.contents import by_contents
+from partitioner.solver.first_fit import first_fit
 from partitioner.solver.identity import by_identity, size_of
 from partitioner.solver.problem import Objective, Problem
 from partitioner.solver.reserve import with_reserve
@@ -66,6 +67,9 @@ def arrange(
         found = another if found is None else found if another is None else _better(problem, found, another)
         if found is not None and all(stage.proven for stage in found.objectives):
             break
+    if not host_failures and (found is None or found.placed != tuple(c.count for c in problem.classes)):
+        simple = search.simple()
+        found = simple if found is None else _better(problem, found, simple)
     return found or _nothing(problem, objective)
 
 
@@ -117,6 +121,12 @@ class _Search:
             seed=self.seed,
         )
         return self._checked(found)
+
+    def simple(self) -> Arrangement:
+        """Solve by a simple rule, for when the others found nothing in time."""
+        found = first_fit(self.problem, self.sites, self.objective, single=self.rules.gpus)
+        lean = trimmed(self.problem, self.sites, found, self.objective, spare=False)
+        return _bounded(self.problem, lean, self.relaxed)
 
     def _checked(self, found: Arrangement | None) -> Arrangement | None:
         """Trim an arrangement, and take the better bounds."""
