@@ -353,6 +353,7 @@ def by_contents(
     deadline: float,
     seed: int,
     within: Sequence[Mapping[tuple[int, int, str], int]] | None = None,
+    start: Arrangement | None = None,
 ) -> Arrangement | None:
     """Place the most by priority, then the best in each further stage, all rules within sites kept.
 
@@ -365,6 +366,7 @@ def by_contents(
     deadline : on the clock of `time.monotonic` [s].
     seed : for the engines.
     within : for each site (unit, slot, profile) to the most instances it may hold; others it may not.
+    start : an arrangement to start from.
 
     Returns
     -------
@@ -373,6 +375,8 @@ def by_contents(
     search = _Search(problem, sites, seed, [locate(problem, [site], single=single) for site in sites], deadline)
     for located, most in zip(search.pricers, within or (), strict=False):
         _keep_within(located, most)
+    for filled in start.filled if start is not None else ():
+        search.add(filled.site, filled.contents)
     stages = [name for name in objective[1:] if name != "spread"]
     first = _everything(search, stages[0], deadline)
     total = sum(c.count for c in problem.classes)
@@ -408,8 +412,11 @@ def _keep_within(located: Located, most: Mapping[tuple[int, int, str], int]) -> 
 
 def _everything(search: _Search, stage: str, deadline: float) -> _Best | None:
     """Return the best solution of the first stage when leaving something out is dear."""
+    soon = time.monotonic() + 0.2 * max(0.0, deadline - time.monotonic())
+    known = {number for filling in search.pool for number, gain in enumerate(filling.gains) if gain}
     for number in range(len(search.problem.classes)):  # a first filling for every class, so that prices mean something
-        _first_filling(search, number)
+        if number not in known and time.monotonic() < soon:
+            _first_filling(search, number)
     dear = 1 + _DEAR * max((abs(search.cost(_Stage(stage, ()), f)) for f in search.pool), default=1)
     half = time.monotonic() + 0.6 * max(0.0, deadline - time.monotonic())
     return search.best(_Stage(stage, (dear,) * len(search.problem.classes)), half)

@@ -22,6 +22,7 @@ from partitioner.solver.stages import LOCATED, MAXIMISED
 
 _SMALL, _MEDIUM, _LARGE = 1500, 6000, 30_000
 """Variables of a program over all sites: up to which it comes first, is solved with failures of hosts, is solved at all."""
+_FIRST_FIT_S = 1e-4  # for a replica
 _SHARES = {"contents": 0.6, "reserve": 0.6, "identity": 0.85}  # of the time that is left, where another way follows
 
 Way = Callable[[Arrangement | None, float], Arrangement | None]
@@ -59,7 +60,8 @@ def arrange(
         relaxed = _with_one_host_less(problem, sites, relaxed)
     search = _Search(problem, sites, rules, objective, host_failures, relaxed, seed)
     ways = search.ways()
-    found: Arrangement | None = None
+    quick = _FIRST_FIT_S * sum(c.count for c in problem.classes) < 0.2 * (deadline - started)
+    found = search.simple() if quick and not host_failures else None
     for number, way in enumerate(ways):
         left = max(0.0, deadline - time.monotonic())
         share = 1.0 if number == len(ways) - 1 else _SHARES[way.__name__]
@@ -67,7 +69,7 @@ def arrange(
         found = another if found is None else found if another is None else _better(problem, found, another)
         if found is not None and all(stage.proven for stage in found.objectives):
             break
-    if not host_failures and (found is None or found.placed != tuple(c.count for c in problem.classes)):
+    if not host_failures and not quick and (found is None or found.placed != tuple(c.count for c in problem.classes)):
         simple = search.simple()
         found = simple if found is None else _better(problem, found, simple)
     return found or _nothing(problem, objective)
@@ -90,8 +92,8 @@ class _Search:
         size = size_of(self.problem, self.sites, single=self.rules.gpus)
         if self.host_failures:
             size *= sum(site.count or 1 for site in self.sites)
-            if self.rules.gpus or size <= _MEDIUM:
-                return [self.identity]
+            if size <= _MEDIUM:
+                return [self.identity, self.reserve]
             return [self.reserve, self.identity] if size <= _LARGE else [self.reserve]
         if self.objective[1] == "spread":
             return [self.identity]
@@ -99,14 +101,24 @@ class _Search:
             return [self.identity, self.contents]
         return [self.contents, self.identity] if size <= _LARGE else [self.contents]
 
-    def contents(self, _: Arrangement | None, deadline: float) -> Arrangement | None:
+    def contents(self, before: Arrangement | None, deadline: float) -> Arrangement | None:
         """Solve by contents of single sites."""
-        found = by_contents(self.problem, self.sites, self.objective, single=self.rules.gpus, deadline=deadline, seed=self.seed)
+        found = by_contents(
+            self.problem,
+            self.sites,
+            self.objective,
+            single=self.rules.gpus,
+            deadline=deadline,
+            seed=self.seed,
+            start=before,
+        )
         return self._checked(found)
 
     def reserve(self, _: Arrangement | None, deadline: float) -> Arrangement | None:
         """Solve with hosts in reserve."""
-        return self._checked(with_reserve(self.problem, self.sites, self.objective, deadline=deadline, seed=self.seed))
+        return self._checked(
+            with_reserve(self.problem, self.sites, self.objective, single=self.rules.gpus, deadline=deadline, seed=self.seed)
+        )
 
     def identity(self, before: Arrangement | None, deadline: float) -> Arrangement | None:
         """Solve with all sites by identity."""

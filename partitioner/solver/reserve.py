@@ -35,13 +35,13 @@ class _Reserve:
 
 
 def with_reserve(
-    problem: Problem, sites: Sequence[Site], objective: Sequence[str], *, deadline: float, seed: int
+    problem: Problem, sites: Sequence[Site], objective: Sequence[str], *, single: bool, deadline: float, seed: int
 ) -> Arrangement | None:
     """Place the most by priority, then the best in each further stage, one host of each kind in reserve.
 
     Parameters
     ----------
-    problem, sites, objective, deadline, seed : as of `by_contents`.
+    problem, sites, objective, single, deadline, seed : as of `by_contents`.
 
     Returns
     -------
@@ -52,12 +52,14 @@ def with_reserve(
     if not left:
         return None
     soon = time.monotonic() + 0.3 * max(0.0, deadline - time.monotonic())
-    mean = by_contents(problem, left, objective[:2], single=False, deadline=soon, seed=seed)
+    mean = by_contents(problem, left, objective[:2], single=single, deadline=soon, seed=seed)
     if mean is None:
         return None
-    reserves = [_reserve(problem, site, _held(problem, mean, number), soon, seed) for number, site in enumerate(left)]
+    reserves = [
+        _reserve(problem, site, _held(problem, mean, number), soon, seed, single=single) for number, site in enumerate(left)
+    ]
     cuts = [reserve.instances for reserve in reserves]
-    found = by_contents(problem, left, objective[:2], single=False, deadline=deadline, seed=seed, within=cuts)
+    found = by_contents(problem, left, objective[:2], single=single, deadline=deadline, seed=seed, within=cuts)
     if found is None:
         return None
     found = trimmed(problem, left, found, objective[:2], spare=False)
@@ -81,9 +83,9 @@ def _instances(problem: Problem, contents: Contents) -> dict[tuple[int, int, str
     return held
 
 
-def _reserve(problem: Problem, site: Site, held: Instances, deadline: float, seed: int) -> _Reserve:
+def _reserve(problem: Problem, site: Site, held: Instances, deadline: float, seed: int, *, single: bool) -> _Reserve:
     """Cut a host so that it holds as large a share as possible of what all hosts hold together, of every kind of instance."""
-    located = locate(problem.with_counts([0] * len(problem.classes)), [site], single=False)
+    located = locate(problem.with_counts([0] * len(problem.classes)), [site], single=single)
     program = located.program
     share = program.variable(_PARTS, -1)
     instances: dict[tuple[int, int, str], int] = {}
