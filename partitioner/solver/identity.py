@@ -7,7 +7,7 @@ size grows with the sites. This module must not know engines.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -115,8 +115,8 @@ def by_identity(
         _peak(whole)
     if "hosts" in objective:
         _count_sites(whole)
-    if host_failures:
-        _failure_rows(whole)
+    if host_failures and not _failure_rows(whole, deadline):
+        return None
     found = _placed(whole, objective[1], deadline, seed)
     if found is None:
         return None
@@ -255,8 +255,8 @@ def _placed(whole: _Whole, first: str, deadline: float, seed: int) -> tuple[Obje
 # -- the loss of a host ------------------------------------------------------------------------------------------------
 
 
-def _failure_rows(whole: _Whole) -> None:
-    """Whatever site fails, what it held fits into instances cut and free elsewhere, rules and limits kept."""
+def _failure_rows(whole: _Whole, deadline: float) -> bool:
+    """Whatever site fails, what it held fits into instances cut and free elsewhere; whether time was left to say so."""
     located = whole.located
     program, classes = located.program, located.problem.classes
     for number, unit, slot in located.taken:
@@ -266,46 +266,53 @@ def _failure_rows(whole: _Whole) -> None:
     held = {key: [(variable, 1)] for key, variable in located.taken.items()}
     slot_rows(located, {**held, **{(-1 - n, u, s): [(v, 1)] for n, ((u, s, _), v) in enumerate(whole.spare.items())}})
     for failed in range(len(located.sites)):
+        if time.monotonic() > deadline:
+            return False
         amounts: dict[Taken, Terms] = {}
         free: dict[tuple[int, int, str], Terms] = {}
+        moved_of: list[dict[tuple[int, int], int]] = [{} for _ in classes]
         for (number, unit, slot), terms in held.items():
             if located.units[unit].site != failed:
                 moved = program.variable(program.upper[terms[0][0]])
-                whole.moves[failed, number, unit, slot] = moved
+                whole.moves[failed, number, unit, slot] = moved_of[number][unit, slot] = moved
                 amounts[number, unit, slot] = [*terms, (moved, 1)]
                 free.setdefault((unit, slot, classes[number].profile(slot)), []).append((moved, 1))
         for key, terms in free.items():
             program.row([*terms, (whole.spare[key], -1)], high=0)
         _survivors(whole, amounts)
-        _no_more_than_lost(whole, failed)
+        _no_more_than_lost(whole, failed, moved_of)
         others = [site for site in range(len(located.sites)) if site != failed]
         rule_rows(located, amounts, others, together=False)
         for number, c in enumerate(classes):
-            targets = {(u, s): v for (f, n, u, s), v in whole.moves.items() if (f, n) == (failed, number)}
             if c.count and c.linked:
-                whole.groups |= {(failed, g): v for g, v in linked_rows(located, number, targets, others).items()}
+                whole.groups |= {(failed, g): v for g, v in linked_rows(located, number, moved_of[number], others).items()}
             elif c.count and c.size > 1:
-                equal_rows(located, number, targets, others)
+                equal_rows(located, number, moved_of[number], others)
+    return True
 
 
-def _no_more_than_lost(whole: _Whole, failed: int) -> None:
+def _no_more_than_lost(whole: _Whole, failed: int, moved_of: Sequence[Mapping[tuple[int, int], int]]) -> None:
     """Require of services that not more instances start elsewhere than were lost."""
     located = whole.located
     for number, c in enumerate(located.problem.classes):
         if c.yields and c.count:
-            moved = [(v, 1) for (f, n, _, _), v in whole.moves.items() if (f, n) == (failed, number)]
-            lost = [(v, -1) for (n, unit, _), v in located.taken.items() if n == number and located.units[unit].site == failed]
+            moved = [(variable, 1) for variable in moved_of[number].values()]
+            units = located.units_of_site[failed]
+            lost = [(located.taken[number, unit, slot], -1) for unit in units for slot in located.slots_of[number, unit]]
             located.program.row([*moved, *lost], high=0)
 
 
-def _survivors(whole: _Whole, amounts: dict[Taken, Terms]) -> None:
+def _survivors(whole: _Whole, amounts: Mapping[Taken, Terms]) -> None:
     """Require that what runs after a failure is all that was placed."""
     located = whole.located
-    for number, c in enumerate(located.problem.classes):
-        terms = [(variable, n * c.gain(slot)) for (of, _, slot), some in amounts.items() if of == number for variable, n in some]
+    running: list[Terms] = [[] for _ in located.problem.classes]
+    for (number, _, slot), terms in amounts.items():
+        gain = located.problem.classes[number].gain(slot)
+        running[number].extend((variable, n * gain) for variable, n in terms)
+    for c, terms, left_out in zip(located.problem.classes, running, whole.left_out, strict=True):
         each = c.need if c.yields else c.size
         high = np.inf if c.yields else c.goal
-        located.program.row([*terms, (whole.left_out[number], each)], low=c.goal, high=high)
+        located.program.row([*terms, (left_out, each)], low=c.goal, high=high)
 
 
 # -- the answer --------------------------------------------------------------------------------------------------------
