@@ -21,6 +21,7 @@ from partitioner.solver.stages import MAXIMISED
 
 CERTIFICATE = "contents (column generation), a host in reserve"
 _PARTS = 1000  # in which the share of the mean that the reserve holds is counted
+_MOST = 64  # instances of one kind on one host
 
 Instances = Mapping[tuple[int, int, str], int]
 """(unit, slot, profile) to a number of instances."""
@@ -87,14 +88,15 @@ def _reserve(problem: Problem, site: Site, held: Instances, deadline: float, see
     """Cut a host so that it holds as large a share as possible of what all hosts hold together, of every kind of instance."""
     located = locate(problem.with_counts([0] * len(problem.classes)), [site], single=single)
     program = located.program
-    share = program.variable(_PARTS, -1)
+    worth = {key: total * max(1, problem.slots[key[1]].memory_mib // 1024) for key, total in held.items()}
+    share = program.variable(_PARTS, -1 - sum(worth.values()) * _MOST)  # an equal share of all goes first
     instances: dict[tuple[int, int, str], int] = {}
     offers: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for (unit, column), variable in located.columns.items():
         for slot, n in problem.columns[column].slots:
             offers.setdefault((unit, slot), []).append((variable, n))
     for key, total in held.items():
-        instances[key] = variable = program.variable(located.room([key[0]]))
+        instances[key] = variable = program.variable(min(_MOST, total, located.room([key[0]])), -worth[key])
         program.row([(variable, _PARTS), (share, -total)], low=0)
         offers[key[:2]].append((variable, -1))
     for terms in offers.values():
