@@ -86,6 +86,7 @@ def plan(
     demands, not on the number of replicas or GPUs.
     """
     started = time.monotonic()
+    gpus = _whole_number(gpus)
     _check_numbers(gpus, time_limit_s, seed, host_failures)
     wanted = _check_modes(modes)
     asked = read_workloads(workloads)
@@ -221,6 +222,11 @@ def _plan_modes(
 # -- input -------------------------------------------------------------------------------------------------------------
 
 
+def _whole_number(gpus: Any) -> Any:
+    """Return a whole number of numpy or pandas as Python's; what is none is left for its check to say."""
+    return gpus.__index__() if hasattr(gpus, "__index__") and not isinstance(gpus, bool) else gpus
+
+
 def _check_numbers(gpus: object, time_limit_s: object, seed: object, host_failures: object) -> None:
     if gpus is not None and (isinstance(gpus, bool) or not isinstance(gpus, int) or not 1 <= gpus <= MAX_GPUS):
         raise SpecError(f"gpus is {gpus!r}, not a number of GPUs from 1 to {MAX_GPUS:,}, or None for as many as needed")
@@ -269,7 +275,9 @@ def _check_gpus(fleet: object, gpu: str | GpuModel | None, gpus: int | None, mod
 
 def _check_objective(objective: Sequence[str], fleet: Fleet | None) -> tuple[str, ...]:
     """Return the stages of the objective; GPUs are counted in every plan, last where they are not named."""
-    stages = (objective,) if isinstance(objective, str) else tuple(objective)
+    if not isinstance(objective, str | Sequence):
+        raise SpecError(f"objective is {objective!r}, not names of stages; e.g. ('placed', 'gpus', 'waste')")
+    stages = tuple(part.strip() for part in objective.split(",")) if isinstance(objective, str) else tuple(objective)
     for stage in stages:
         if stage not in STAGES:
             hint = did_you_mean(str(stage), STAGES) or f"stages are {', '.join(STAGES)}"

@@ -290,7 +290,15 @@ class Plan:
         return sensitivity_of(self._inquiry(calibration), self._answer, time_limit_s=time_limit_s, seed=seed)
 
     def compare(self, other: Plan) -> Comparison:
-        """Return this plan and another one side by side; which is better goes by this plan's objective."""
+        """Return this plan and another one side by side; which is better goes by this plan's objective.
+
+        Raises
+        ------
+        SpecError
+            The other is no plan.
+        """
+        if not isinstance(other, Plan):
+            raise SpecError(f"compare: {type(other).__name__} is not a Plan; load a saved one with Plan.load")
         return compare_sides(self._side, other._side)
 
     def _inquiry(self, calibration: Calibration | None = None) -> Inquiry:

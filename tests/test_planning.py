@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 
 import brute_force
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -480,3 +481,18 @@ def test_a_profile_that_several_workloads_misspell_is_named_for_each(tmp_path) -
     *listed, rest = caught.value.problems
     assert [p.line for p in listed] == list(range(1, 51))
     assert "the first 50 are listed" in rest.message
+
+
+@pytest.mark.parametrize("objective", [None, 3])
+def test_an_objective_that_is_no_list_is_refused(objective) -> None:
+    with pytest.raises(gp.SpecError, match="not names of stages"):
+        gp.plan({"1g.10gb": 1}, gpu="A100-80GB", objective=objective)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers() -> None:
+    assert gp.plan({"1g.10gb": 1}, gpu="A100-80GB", gpus=np.int64(2)).gpus == 2
+
+
+def test_only_plans_are_compared() -> None:
+    with pytest.raises(gp.SpecError, match="is not a Plan"):
+        gp.plan({"1g.10gb": 1}, gpu="A100-80GB").compare("other")  # type: ignore[arg-type]

@@ -326,3 +326,67 @@ def check_loosening(question: strategies.Question) -> None:
         if better is not None and better.status == "optimal":
             mine, theirs = worth(plan), worth(better)
             assert theirs[: len(mine)] <= mine[: len(theirs)], f"{question} does better than {loose}"
+
+
+# Name, workloads, fleet, what else is asked, words of the reason. What no host offers is said, not hidden in a count.
+REASONS: list[tuple[str, list[Workload], Fleet, dict[str, object], str]] = [
+    (
+        "no links",
+        [small(profile="whole", gpus_per_replica=2, gpu_link="NVLINK")],
+        PAIR,
+        {},
+        "no host that could take it has links",
+    ),
+    (
+        "links too bad",
+        [small(profile="whole", gpus_per_replica=3, gpu_link="PIX")],
+        THREE,
+        {},
+        "has 3 GPUs of one model linked by PIX",
+    ),
+    ("no NIC", [small(profile="whole", rdma=True)], THREE, {}, "rdma needs a NIC at PIX or PXB"),
+    ("no links for rdma", [small(profile="whole", rdma=True)], PAIR, {}, "has links"),
+    ("too many GPUs", [small(profile="whole", gpus_per_replica=4)], PAIR, {}, "no host offers more than 2 (as host-0 does)"),
+    (
+        "unequal GPUs",
+        [small(profile="whole", gpus_per_replica=2)],
+        Fleet((host("h", A30, A100),)),
+        {},
+        "no host offers more than 1 (as h does)",
+    ),
+    ("too many vCPUs", [small(vcpus=9)], Fleet.of(A30, hosts=1, vcpus=8), {}, "gives it more than 8 (as host-0 does)"),
+    ("too many for a node", [small(vcpus=9)], Fleet((nodes((0,), 8, (1,), 4),)), {}, "gives it more than 8 (as h does)"),
+    ("too much memory", [small(ram_gib=9.5)], Fleet.of(A30, hosts=1, ram_gib=8.5), {}, "takes 9.5 GiB of memory"),
+    ("too few hosts", [small(count=3, spread="host")], HOSTS, {}, "3 are wanted on 2 hosts"),
+    (
+        "one host kept",
+        [small(count=2, spread="host")],
+        HOSTS,
+        {"host_failures": 1},
+        "2 are wanted on 1 hosts, one of 2 being kept",
+    ),
+    ("too few GPUs", [small(count=3, spread="gpu")], PAIR, {}, "3 are wanted on 2 GPUs"),
+    ("nowhere to go", [small(only_on="host-0")], HOSTS, {"host_failures": 1}, "it can run on host-0 only"),
+    ("kept off", [small(never_on=("host-0", "host-1"))], HOSTS, {}, "never_on host-0, host-1 leaves no GPU"),
+    (
+        "isolated",
+        [small(profile="T4-8Q", isolation="hardware")],
+        Fleet((host("h", "T4", A30),)),
+        {},
+        "'T4-8Q' is a time-sliced vGPU",
+    ),
+]
+
+
+@pytest.mark.parametrize(("workloads", "fleet", "asked", "words"), [pytest.param(*c[1:], id=c[0]) for c in REASONS])
+def test_what_no_host_offers_is_said(workloads, fleet, asked, words) -> None:
+    plan = gp.plan(workloads, fleet=fleet, **asked)
+    assert [words in entry.reason for entry in plan.unplaced] == [True] * len(plan.unplaced)
+    assert plan.complete == (not words)
+
+
+def test_rules_that_leave_no_room_are_named() -> None:
+    chain = [small("a", together_with="b", apart_from="c"), small("b", together_with="c"), small("c")]
+    (left,) = gp.plan(chain, fleet=PAIR).unplaced
+    assert f"{left.workload} " not in left.reason
+    assert any(rule in left.reason for rule in ("apart_from c", "together_with c"))

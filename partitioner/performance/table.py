@@ -87,6 +87,8 @@ def read(path: str | os.PathLike[str]) -> tuple[Point, ...]:
         The file cannot be read, or all that is wrong with it: columns, units, numbers, unknown GPUs and profiles,
         points that stand twice; each with its line.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise SpecError(f"a calibration file is a path, not {type(path).__name__}; name a CSV file")
     origin = os.fspath(path)
     try:
         if Path(path).stat().st_size > MAX_INPUT_MIB * 2**20:

@@ -6,13 +6,14 @@ This module must not know plans or pictures.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from partitioner import catalog
 from partitioner.layout import Index
 from partitioner.solver.aggregate import fewest_extra_gpus
 from partitioner.solver.demand import Demand
+from partitioner.solver.obstacles import no_place, obstacle
 from partitioner.solver.options import large_enough, largest, share
 from partitioner.solver.problem import Problem, Solution
 from partitioner.solver.supply import Supply, match_modes
@@ -20,6 +21,8 @@ from partitioner.workload import Workload, Workloads
 
 MAX_EXPLAINED = 1000
 """Workloads left out that are each explained by a solve of their own kind; beyond, kinds share an explanation."""
+
+_MOST_GPUS_LOOKED_AT = 300_000  # for obstacles of workloads left out, about 0.3 s; further ones are told their rules alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +75,69 @@ def explain(
             key = (number, count)
             if key not in remedies and len(remedies) < MAX_EXPLAINED:
                 remedies[key] = _remedy(demand.problem, solution, number, count, deadline, seed)
-            reason = f"{count:,} x {workload.demand} more than {_gpus(supply)} hold{_beside(solution, demand, number)}"
+            reason = f"{_asked(workload, count)} more than {_gpus(supply)} hold{_beside(solution, demand, number)}"
             remedy = remedies.get(key, _MORE)
         result.append(Unplaced(workload.name, count, reason, remedy))
     return tuple(result)
 
 
 def left_out_by_rules(
-    workloads: Workloads, supply: Supply, demand: Demand, solution: Solution, left: Index
+    workloads: Workloads, supply: Supply, demand: Demand, solution: Solution, left: Index, *, host_failures: int
 ) -> tuple[Unplaced, ...]:
-    """Say of each workload left out that hosts and neighbours leave no room; `Plan.explain` finds out more."""
+    """Say of each workload left out what no host offers it, or which rules leave no room; `Plan.explain` finds out more.
+
+    Parameters
+    ----------
+    workloads, supply, demand, solution, left : as of `explain`.
+    host_failures : hosts whose loss the layout survives.
+    """
+    classes = demand.problem.classes
+    found: dict[object, tuple[str, str] | None] = {}
+    most = max(1, _MOST_GPUS_LOOKED_AT // sum(kind.available or 1 for kind in supply.kinds))
+    proven = next((stage.proven for stage in solution.objectives if stage.name == "placed"), True)
     result = []
     for row in left.nonzero()[0].tolist():
         workload, count, number = workloads[row], int(left[row]), int(demand.class_of[row])
-        if not demand.problem.classes[number].options:
+        if not classes[number].options:
             reason, remedy = _no_option(workload, supply)
         else:
-            reason = f"{count:,} x {workload.demand} more than {_gpus(supply)} hold with the limits of hosts and the rules"
-            reason += _beside(solution, demand, number)
-            remedy = "plan.explain says which"
+            key = (number, workload.count)
+            if key not in found and len(found) < most:
+                found[key] = obstacle(workload, demand.problem, classes[number], supply, host_failures)
+            reason, remedy = found.get(key) or _by_rules(
+                workload, count, supply, _beside(solution, demand, number), proven=proven
+            )
         result.append(Unplaced(workload.name, count, reason, remedy))
     return tuple(result)
+
+
+def _by_rules(workload: Workload, count: int, supply: Supply, beside: str, *, proven: bool) -> tuple[str, str]:
+    if not proven:
+        return "no place was found for it in the time given, and none is ruled out", "give more time"
+    rules = ", ".join(_rules(workload))
+    with_them = f" with its {rules}" if rules else " with the limits of hosts and the rules of the others"
+    return f"{_asked(workload, count)} more than {_gpus(supply)} hold{with_them}{beside}", "plan.explain says what binds"
+
+
+_RULES = ("only_on", "never_on", "apart_from", "together_with", "tenant", "spread", "gpu_link", "rdma", "vcpus", "ram_gib")
+
+
+def _rules(workload: Workload) -> Iterator[str]:
+    """Name the rules and needs of a workload with their values."""
+    for field in _RULES:
+        value = getattr(workload, field)
+        if value:
+            shown = ", ".join(value) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)
+            yield field if value is True else f"{field} {shown}"
+
+
+def _asked(workload: Workload, count: int) -> str:
+    """Return what was left out, in words: ``2 x 3g.40gb``, ``2 replicas of 4 x whole``, ``bert-99 at 10/s``."""
+    if workload.model is not None:
+        return f"{workload.demand} takes"
+    if workload.gpus_per_replica > 1:
+        return f"{count:,} replica{'s' * (count > 1)} of {workload.demand} take{'s' * (count == 1)}"
+    return f"{count:,} x {workload.demand}"
 
 
 def _gpus(supply: Supply) -> str:
@@ -100,7 +145,9 @@ def _gpus(supply: Supply) -> str:
     counts: dict[str, int] = {}
     for kind in supply.kinds:
         if kind.modes:
-            counts[kind.model] = counts.get(kind.model, 0) + (kind.available or 0)
+            if kind.available is None:
+                return f"any number of {kind.model}"
+            counts[kind.model] = counts.get(kind.model, 0) + kind.available
     parts = [f"{count:,} x {model}" for model, count in counts.items()]
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 2 else parts)
 
@@ -150,6 +197,8 @@ def _more_gpus(problem: Problem, counts: Sequence[int], deadline: float, seed: i
 
 def _no_option(workload: Workload, supply: Supply) -> tuple[str, str]:
     """Explain a demand that nothing in the supply can meet, even on empty GPUs."""
+    if (found := no_place(workload, supply)) is not None:
+        return found
     if workload.profile is not None:
         fixed = sorted({f"{kind.model} in mode {kind.fixed}" for kind in supply.kinds if kind.fixed})
         return (

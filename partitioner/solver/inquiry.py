@@ -164,7 +164,7 @@ def _located(inquiry: Inquiry, supply: Supply, demand: Demand, rules: Rules, dea
         _status(demand, solution),
         _with_kept(supply, stages),
         arrangement.certificate,
-        left_out_by_rules(workloads, supply, demand, solution, left),
+        left_out_by_rules(workloads, supply, demand, solution, left, host_failures=inquiry.host_failures),
         notes(workloads, supply, demand, solution),
         ratings=_ratings(workloads, supply, demand),
         failover=failover,
