@@ -151,3 +151,8 @@ def test_many_rows_are_counted() -> None:
     text = report.text(plan.summary, plan.layout, plan.metrics, (), (), sections=[many])
     assert "many (the first 60 rows; 40 more)" in text
     assert len(many.rows) == 60
+
+
+def test_text_is_text_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert "3g.40gb" in gp.plan_mig({"3g.40gb": 1}).to_text()

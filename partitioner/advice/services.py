@@ -11,7 +11,7 @@ from partitioner.errors import SpecError
 from partitioner.layout import Layout
 from partitioner.performance import Calibration, Rating
 from partitioner.solver.inquiry import Inquiry, RatingKey, supply_of
-from partitioner.solver.options import large_enough, share
+from partitioner.solver.options import large_enough
 from partitioner.workload import Workload
 
 _AS_GOOD = 0.005  # throughput per GPU that differs by less is called the same
@@ -25,7 +25,7 @@ class Choice:
     ----------
     gpu, mode, profile : what it is.
     throughput_rps : what one instance serves there [1/s]; 0 where it cannot serve at all.
-    per_gpu_rps : throughput divided by the instance's share of a GPU [1/s].
+    per_gpu_rps : throughput of a GPU that holds as many of them as it can, and nothing else [1/s].
     batch, processes : how it is run there; None where that is not known.
     instances : how many the plan has.
     why : why it has them, or no more.
@@ -47,7 +47,7 @@ def choices(inquiry: Inquiry, ratings: Mapping[RatingKey, Rating], layout: Layou
     models = {gpu.model: gpu.model for gpu in layout.patterns}
     taken = _taken(layout, workload.name)
     rated = {key[1:]: rating for key, rating in ratings.items() if key[0] == workload.name}
-    per_gpu = {key: rating.throughput_rps / _share(*key) for key, rating in rated.items()}
+    per_gpu = {key: rating.throughput_rps * _most(*key) for key, rating in rated.items()}
     best = max((per_gpu[key] for key in taken if key in per_gpu), default=max(per_gpu.values(), default=0.0))
     found = [
         Choice(
@@ -79,9 +79,8 @@ def _taken(layout: Layout, name: str) -> Counter[tuple[str, str, str]]:
     return counts
 
 
-def _share(gpu: str, mode: str, profile: str) -> float:
-    model = catalog.gpu(gpu)
-    return share(model.geometry(mode).profile(profile), model, mode)
+def _most(gpu: str, mode: str, profile: str) -> int:
+    return catalog.gpu(gpu).geometry(mode).profile(profile).max_count
 
 
 def _why(instances: int, per_gpu: float, best: float, *, in_use: bool, there: bool) -> str:

@@ -62,7 +62,8 @@ class Calibration:
         self._known: dict[tuple[str, str, str, str | None], bool] = {}
 
     def __repr__(self) -> str:
-        return f"Calibration({len(self.points)} points of {len(self.models())} models)"
+        models = len(self.models())
+        return f"Calibration({len(self.points)} points of {models} model{'s' * (models != 1)})"
 
     # -- where calibrations come from ------------------------------------------------------------------------------
 

@@ -65,7 +65,9 @@ def text(
     """
     columns = width or shutil.get_terminal_size((100, 24)).columns
     stream = io.StringIO()
-    console = Console(file=stream, width=columns, color_system=None, highlight=False, emoji=False, markup=False)
+    console = Console(  # in a notebook rich would display pieces by itself instead of writing them
+        file=stream, width=columns, color_system=None, highlight=False, emoji=False, markup=False, force_jupyter=False
+    )
     console.print(Text(summary, style="bold"))
     console.print(_gpu_table(layout, fleet))
     for section in (*sections, *([_left_out(unplaced)] if unplaced else [])):

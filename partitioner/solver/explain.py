@@ -158,7 +158,7 @@ def _beside(solution: Solution, demand: Demand, number: int) -> str:
     others = [c for c, n in enumerate(solution.placed) if n and c != number]
     if not others:
         return ""
-    above = any(demand.problem.classes[c].priority > priority for c in others)
+    above = all(demand.problem.classes[c].priority > priority for c in others)
     return " beside the workloads of higher priority" if above else " beside the other workloads"
 
 
