@@ -18,6 +18,7 @@ import numpy.typing as npt
 from partitioner.solver.integer import Program
 from partitioner.solver.problem import Column, Problem
 from partitioner.solver.sites import Limits, Site
+from partitioner.topology import Level, Topology
 
 Taken = tuple[int, int, int]
 """Class, unit, slot."""
@@ -73,6 +74,7 @@ class Located:
     columns : (unit, column) to the variable that counts GPUs.
     taken : (class, unit, slot) to the variable that counts instances.
     groups : (class, (unit, slot) of each GPU) to the variable that counts replicas on exactly these linked GPUs.
+    cliques : class and (unit, slot) places of which any with different GPUs are linked well enough for a replica.
     """
 
     problem: Problem
@@ -82,6 +84,7 @@ class Located:
     columns: dict[tuple[int, int], int] = field(default_factory=dict)
     taken: dict[Taken, int] = field(default_factory=dict)
     groups: dict[Group, int] = field(default_factory=dict)
+    cliques: list[tuple[int, list[tuple[int, int]]]] = field(default_factory=list)
 
     @cached_property
     def units(self) -> list[Unit]:
@@ -94,10 +97,15 @@ class Located:
 
     def read(self, values: npt.NDArray[np.int64]) -> Contents:
         """Return the contents that a solution describes, from the values of the variables."""
+        groups = {key: int(values[v]) for key, v in self.groups.items() if values[v]}
+        for number, places in self.cliques:
+            counts = [int(values[self.taken[number, unit, slot]]) for unit, slot in places]
+            for group in _dealt(places, counts, self.problem.classes[number].size):
+                groups[number, group] = groups.get((number, group), 0) + 1
         return Contents(
             {key: int(values[v]) for key, v in self.columns.items() if values[v]},
             {key: int(values[v]) for key, v in self.taken.items() if values[v]},
-            {key: int(values[v]) for key, v in self.groups.items() if values[v]},
+            groups,
         )
 
     def terms_of_site(self, site: int, number: int, amounts: Mapping[Taken, Terms]) -> Terms:
@@ -175,7 +183,9 @@ def locate(problem: Problem, sites: Sequence[Site], *, single: bool) -> Located:
     for number, c in enumerate(problem.classes):
         mine = {(unit, slot): variable for (who, unit, slot), variable in located.taken.items() if who == number}
         if c.count and c.linked:
-            located.groups |= linked_rows(located, number, mine, range(len(sites)))
+            for site in range(len(sites)):
+                if not _clique_rows(located, number, mine, site):
+                    located.groups |= linked_rows(located, number, mine, [site])
         elif c.count and c.size > 1:
             equal_rows(located, number, mine, range(len(sites)))
     rule_rows(located, amounts, range(len(sites)))
@@ -244,6 +254,62 @@ def linked_rows(located: Located, number: int, taken: Mapping[tuple[int, int], i
             for slot in located.slots_of[number, unit]:
                 located.program.row([*users.get((unit, slot), ()), (taken[unit, slot], -1)], low=0, high=0)
     return groups
+
+
+def _clique_rows(located: Located, number: int, taken: Mapping[tuple[int, int], int], site: int) -> bool:
+    """Count replicas on GPUs that are linked alike, without listing sets of GPUs; whether that was possible.
+
+    Where good links make cliques that do not touch, n replicas of k slots fit when each GPU holds at most n of the k n
+    slots: dealt out in turn, no replica gets a GPU twice.
+    """
+    c = located.problem.classes[number]
+    topology = located.sites[site].topology
+    cliques = None if topology is None else _cliques(topology, c.needs.link, rdma=c.needs.rdma)
+    if cliques is None:
+        return False
+    unit_at = {located.units[unit].gpus[0]: unit for unit in located.units_of_site[site]}
+    held: set[tuple[int, int]] = set()
+    for clique in cliques:
+        alike: dict[tuple[tuple[str, str, str], int], list[tuple[int, int]]] = {}
+        for unit in (unit_at[gpu] for gpu in clique):
+            for slot in located.slots_of[number, unit]:
+                key = (profile_of(located.problem, number, slot), located.problem.slots[slot].tenant)
+                alike.setdefault(key, []).append((unit, slot))
+        for places in alike.values():
+            if len(places) >= c.size:
+                replicas = located.program.variable(c.count)
+                located.program.row([*((taken[place], 1) for place in places), (replicas, -c.size)], low=0, high=0)
+                for place in places:
+                    located.program.row([(taken[place], 1), (replicas, -1)], high=0)
+                located.cliques.append((number, places))
+                held.update(places)
+    for unit in located.units_of_site[site]:
+        for slot in located.slots_of[number, unit]:
+            if (unit, slot) not in held:
+                located.program.row([(taken[unit, slot], 1)], high=0)
+    return True
+
+
+def _cliques(topology: Topology, worst: Level | None, *, rdma: bool) -> list[list[int]] | None:
+    """Return the GPUs that are linked well enough, in sets that do not touch; None where such sets overlap."""
+    gpus = [gpu for gpu in range(len(topology)) if not rdma or topology.nics_beside(gpu)]
+    cliques: list[list[int]] = []
+    for gpu in gpus:
+        mine = [clique for clique in cliques if any(topology.allows((gpu, other), worst) for other in clique)]
+        if len(mine) > 1 or not all(topology.allows((gpu, other), worst) for clique in mine for other in clique):
+            return None
+        if mine:
+            mine[0].append(gpu)
+        else:
+            cliques.append([gpu])
+    return cliques
+
+
+def _dealt(places: Sequence[tuple[int, int]], counts: Sequence[int], size: int) -> list[tuple[tuple[int, int], ...]]:
+    """Deal slots out in turn to replicas of `size` slots; none gets a place twice where no count exceeds the replicas."""
+    slots = [place for place, count in zip(places, counts, strict=True) for _ in range(count)]
+    replicas = len(slots) // size
+    return [tuple(sorted(slots[first::replicas])) for first in range(replicas)]
 
 
 def profile_of(problem: Problem, number: int, slot: int) -> tuple[str, str, str]:
