@@ -53,8 +53,9 @@ class Plan:
     gpu : that model.
     gpus : how many of them there are; None: as many as needed.
     modes : the modes or families of modes that the plan may use; None: all.
-    status : ``optimal``, with every stage of the objective proven, or ``feasible``.
-    objectives : the stages (replicas placed, GPUs, waste), each with its value and the best possible one.
+    status : ``optimal``, with every stage of the objective proven (of ``waste`` with services to 0.1%), or ``feasible``.
+    objectives : the stages, each with its value and the best possible one; cost in millionths of the currency per hour,
+        power in milliwatts.
     certificate : what proves `lower_bound`: ``closed form`` and ``configuration LP`` rest on `prices` that `verify`
         checks exactly, ``branch and bound (...)`` on the engine named.
     unplaced : workloads of which replicas were left out, each with the reason and the least remedy.

@@ -363,7 +363,7 @@ REASONS: list[tuple[str, list[Workload], Fleet, dict[str, object], str]] = [
         [small(count=2, spread="host")],
         HOSTS,
         {"host_failures": 1},
-        "2 are wanted on 1 hosts, one of 2 being kept",
+        "2 are wanted on 1 host, one of 2 being kept",
     ),
     ("too few GPUs", [small(count=3, spread="gpu")], PAIR, {}, "3 are wanted on 2 GPUs"),
     ("nowhere to go", [small(only_on="host-0")], HOSTS, {"host_failures": 1}, "it can run on host-0 only"),

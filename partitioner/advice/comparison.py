@@ -228,7 +228,9 @@ def _verdict(c: Comparison) -> str:
         more = "first" if (last.first or 0) > (last.second or 0) else "second"
         odd = last.name == "placed" and (last.first == last.second or more != c.better)
         by = f"{last.name} (higher priorities first)" if odd else last.name
-        return f"the {c.better} plan is better, by {by}: {last.first:,} and {last.second:,}"
+        unit = {"cost": 1_000_000, "power": 1000}.get(last.name, 1)  # of the currency per hour, of a watt
+        first, second = (f"{(value or 0) / unit:,.10g}" for value in (last.first, last.second))
+        return f"the {c.better} plan is better, by {by}: {first} and {second}"
     last = c.stages[-1]
     if last.first is None or last.second is None:
         return f"equal up to {last.name}, which one of them does not tell"

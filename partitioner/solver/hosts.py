@@ -60,7 +60,7 @@ def arrange(
         relaxed = _with_one_host_less(problem, sites, relaxed)
     search = _Search(problem, sites, rules, objective, host_failures, relaxed, seed)
     ways = search.ways()
-    quick = _FIRST_FIT_S * sum(c.count for c in problem.classes) < 0.2 * (deadline - started)
+    quick = _FIRST_FIT_S * sum(c.count for c in problem.classes) < 0.4 * (deadline - started)
     found = search.simple() if quick and not host_failures else None
     for number, way in enumerate(ways):
         left = max(0.0, deadline - time.monotonic())

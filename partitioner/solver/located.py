@@ -146,14 +146,16 @@ class Located:
             found.setdefault(column.kind, []).append((number, column))
         return found
 
+    @cached_property
+    def room_of_kind(self) -> dict[int, int]:
+        """Return the most instances that one GPU of each kind holds."""
+        return {
+            kind: max(sum(n for _, n in column.slots) for _, column in columns) for kind, columns in self.columns_of_kind.items()
+        }
+
     def room(self, units: Iterable[int]) -> int:
         """Return the most instances that units hold."""
-        total = 0
-        for number in units:
-            unit = self.units[number]
-            most = max((sum(n for _, n in column.slots) for _, column in self.columns_of_kind.get(unit.kind, ())), default=0)
-            total += len(unit.gpus) * most
-        return total
+        return sum(len(unit.gpus) * self.room_of_kind.get(unit.kind, 0) for unit in map(self.units.__getitem__, units))
 
 
 def locate(problem: Problem, sites: Sequence[Site], *, single: bool) -> Located:
@@ -239,13 +241,17 @@ def linked_rows(located: Located, number: int, taken: Mapping[tuple[int, int], i
     """
     c = located.problem.classes[number]
     groups: dict[Group, int] = {}
+    alike: dict[tuple[int, ...], tuple[tuple[int, ...], ...]] = {}  # by the kinds of the GPUs, of which there are few
     for site in sites:
         users: dict[tuple[int, int], Terms] = {}
         topology = located.sites[site].topology
         unit_at = {located.units[unit].gpus[0]: unit for unit in located.units_of_site[site]}
         for chosen in topology.groups(c.size, c.needs.link, rdma=c.needs.rdma) if topology is not None else ():
             units = [unit_at[gpu] for gpu in chosen]
-            for slots in _alike(located, number, units):
+            kinds = tuple(located.units[unit].kind for unit in units)
+            if kinds not in alike:
+                alike[kinds] = tuple(_alike(located, number, units))
+            for slots in alike[kinds]:
                 places = tuple(zip(units, slots, strict=True))
                 groups[number, places] = variable = located.program.variable(c.count)
                 for place in places:

@@ -196,12 +196,12 @@ def _too_few(
     """Say where replicas that never share are more than the places there are."""
     if spread == "host" and supply.fleet is not None and count > (there := max(0, len(places) - host_failures)):
         less = f", one of {len(places):,} being kept for a failure" if host_failures else ""
-        return f"spread 'host' puts one replica on a host; {count:,} are wanted on {there:,} hosts{less}", (
-            f"ask for {there:,}, drop spread, or add {count - there:,} hosts"
+        return f"spread 'host' puts one replica on a host; {count:,} are wanted on {there:,} host{'s' * (there != 1)}{less}", (
+            f"ask for {there:,}, drop spread, or add {count - there:,} host" + "s" * (count - there > 1)
         )
     if spread == "gpu" and gpus and count > gpus:
-        return f"spread 'gpu' puts one replica on a GPU; {count:,} are wanted on {gpus:,} GPUs", (
-            f"ask for {gpus:,}, drop spread, or add {count - gpus:,} GPUs"
+        return f"spread 'gpu' puts one replica on a GPU; {count:,} are wanted on {gpus:,} GPU{'s' * (gpus != 1)}", (
+            f"ask for {gpus:,}, drop spread, or add {count - gpus:,} GPU" + "s" * (count - gpus > 1)
         )
     return None
 
