@@ -54,6 +54,8 @@ stress: $(VENV)/.installed-test  ## Random fleets against brute force, for ten m
 bench: $(VENV)/.installed-test  ## Speed and quality of the planner, as in the README
 	$(BIN)/python -m benchmarks.planner speed
 	$(BIN)/python -m benchmarks.planner quality
+	$(BIN)/python -m benchmarks.planner services
+	$(BIN)/python -m benchmarks.planner fleets
 
 clean:  ## Remove what the other commands made
 	rm -rf $(VENV) .venv-lowest demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -390,3 +390,35 @@ def test_rules_that_leave_no_room_are_named() -> None:
     (left,) = gp.plan(chain, fleet=PAIR).unplaced
     assert f"{left.workload} " not in left.reason
     assert any(rule in left.reason for rule in ("apart_from c", "together_with c"))
+
+
+def test_a_plan_is_there_when_time_is_not() -> None:
+    links = gp.Topology(
+        (("X", "NV4", "SYS", "SYS"), ("NV4", "X", "SYS", "SYS"), ("SYS", "SYS", "X", "NV4"), ("SYS", "SYS", "NV4", "X"))
+    )
+    hosts = tuple(Host(f"h{n}", ("A100-80GB",) * 4, vcpus=64, ram_gib=512, links=links) for n in range(4))
+    workloads = [
+        Workload("job", profile="whole", count=3, gpus_per_replica=2, gpu_link="NVLINK", vcpus=16),
+        Workload("db", profile="3g.40gb", count=3, spread="host", vcpus=8),
+        Workload("cache", profile="1g.10gb", count=3, together_with=("db",), together_on="host", vcpus=2),
+        Workload("noisy", profile="2g.20gb", count=2, apart_from=("db",), tenant="red"),
+        Workload("quiet", profile="1g.10gb", count=4, tenant="blue", spread="gpu"),
+    ]
+    hasty = gp.plan(workloads, fleet=Fleet(hosts), time_limit_s=1e-6)
+    assert hasty.complete
+    assert hasty.status == "feasible"
+    assert hasty.gpus_used >= gp.plan(workloads, fleet=Fleet(hosts)).gpus_used
+
+
+def test_large_fleets_survive_a_host_with_one_in_reserve() -> None:
+    fleet = Fleet.of("A100-80GB", hosts=40, gpus_per_host=8, vcpus=256, ram_gib=2048)
+    workloads = [
+        Workload("a", profile="3g.40gb", count=160, vcpus=8, ram_gib=64),
+        Workload("b", profile="1g.10gb", count=400, vcpus=4, ram_gib=16),
+        Workload("c", profile="2g.20gb", count=120, vcpus=4, ram_gib=32),
+    ]
+    safe = gp.plan(workloads, fleet=fleet, host_failures=1)  # verified: whichever host fails, everything finds a place
+    assert safe.complete
+    assert len(safe.failover) == safe.placed
+    assert safe.gpus_used <= 1.05 * safe.lower_bound
+    assert safe.lower_bound > gp.plan(workloads, fleet=fleet).gpus_used

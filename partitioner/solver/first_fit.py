@@ -48,7 +48,7 @@ class _Filler:
     def __init__(self, problem: Problem, sites: Sequence[Site]) -> None:
         self.problem, self.sites = problem, sites
         self.hosts: list[_Host] = []
-        self._needs = {id(c): [Fraction(c.needs.vcpus), c.needs.ram_gib, Fraction(1)] for c in problem.classes}
+        self._needs = [[Fraction(c.needs.vcpus), c.needs.ram_gib, Fraction(1)] for c in problem.classes]
         self._limited = [site.host.binding or any(node.binding for node in site.nodes) for site in sites]
         self._profiles = [self._by_profile(number) for number in range(len(problem.classes))]
         self._columns: dict[int, list[tuple[int, Column]]] = {}
@@ -115,7 +115,7 @@ class _Filler:
         """Return where one replica fits on a site, None where it does not."""
         needs = c.needs
         there = host.classes
-        if not self._within(host, c, ()):
+        if not self._within(host, number, ()):
             return None
         if needs.spread == "host" and number in there:
             return None
@@ -129,13 +129,13 @@ class _Filler:
                 return None
             ways: Iterable[tuple[int, ...]] = topology.groups(c.size, needs.link, rdma=needs.rdma)
             for gpus in ways:
-                places = self._equal(host, number, c, [(gpu,) for gpu in gpus])
+                places = self._equal(host, number, [(gpu,) for gpu in gpus])
                 if places is not None:
                     return places
             return None
-        return self._equal(host, number, c, [tuple(range(len(host.gpus)))] * c.size)
+        return self._equal(host, number, [tuple(range(len(host.gpus)))] * c.size)
 
-    def _equal(self, host: _Host, number: int, c: DemandClass, choices: Sequence[tuple[int, ...]]) -> tuple[_Place, ...] | None:
+    def _equal(self, host: _Host, number: int, choices: Sequence[tuple[int, ...]]) -> tuple[_Place, ...] | None:
         """Return places of one profile, each on one of the GPUs to choose from, within the limits of the site."""
         for slots in self._profiles[number]:
             places: list[_Place] = []
@@ -146,7 +146,7 @@ class _Filler:
                 if place is None:
                     break
                 places.append(place)
-            if len(places) == len(choices) and self._within(host, c, places):
+            if len(places) == len(choices) and self._within(host, number, places):
                 return tuple(places)
         return None
 
@@ -176,11 +176,11 @@ class _Filler:
             gpu.full.add(slot)
         return False
 
-    def _within(self, host: _Host, c: DemandClass, places: Sequence[_Place]) -> bool:
+    def _within(self, host: _Host, number: int, places: Sequence[_Place]) -> bool:
         if not self._limited[host.site]:
             return True
         site = self.sites[host.site]
-        wanted = self._shares(host, c, places)
+        wanted = self._shares(host, number, places)
         limits = {-1: site.host, **dict(enumerate(site.nodes))}
         return all(
             limit is None or have + more <= limit
@@ -188,20 +188,20 @@ class _Filler:
             for have, more, limit in zip(host.given[node], shares, _figures(limits[node]), strict=True)
         )
 
-    def _shares(self, host: _Host, c: DemandClass, places: Sequence[_Place]) -> dict[int, list[Fraction]]:
+    def _shares(self, host: _Host, number: int, places: Sequence[_Place]) -> dict[int, list[Fraction]]:
         """Return what a replica takes of the site and of each NUMA node."""
-        whole = self._needs[id(c)]
+        whole = self._needs[number]
         shares = {-1: whole}
         for position, _ in places:
             node = self.sites[host.site].gpus[position][1]
             before = shares.get(node, [Fraction(0)] * 3)
-            shares[node] = [have + part / c.size for have, part in zip(before, whole, strict=True)]
+            shares[node] = [have + part / self.problem.classes[number].size for have, part in zip(before, whole, strict=True)]
         return shares
 
     # -- taking ----------------------------------------------------------------------------------------------------
 
     def _take(self, host: _Host, number: int, c: DemandClass, places: tuple[_Place, ...]) -> None:
-        for node, shares in self._shares(host, c, places).items():
+        for node, shares in self._shares(host, number, places).items():
             host.given[node] = [a + b for a, b in zip(host.given[node], shares, strict=True)]
         for position, slot in places:
             gpu = host.gpus[position]
@@ -212,7 +212,7 @@ class _Filler:
             host.groups[number, places] = host.groups.get((number, places), 0) + 1
 
     def _give_back(self, host: _Host, number: int, c: DemandClass, places: tuple[_Place, ...]) -> None:
-        for node, shares in self._shares(host, c, places).items():
+        for node, shares in self._shares(host, number, places).items():
             host.given[node] = [a - b for a, b in zip(host.given[node], shares, strict=True)]
         for position, slot in places:
             gpu = host.gpus[position]
