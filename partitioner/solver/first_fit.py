@@ -15,7 +15,7 @@ from partitioner.solver.problem import Column, DemandClass, Objective, Problem
 from partitioner.solver.sites import Limits, Site
 from partitioner.solver.stages import MAXIMISED
 
-CERTIFICATE = "first fit; bound by counting or branch and bound"
+CERTIFICATE = "first fit (bound by branch and bound)"
 _Place = tuple[int, int]
 """Position of a GPU in its site, and slot."""
 
