@@ -209,7 +209,8 @@ def _searched(problem: Problem, stages: Sequence[str], deadline: float, seed: in
         simple = replace(_of_greedy(problem, stages, priced), certificate=LINEAR_PROGRAM, proof=proof)
         return simple if simple.placed == counts else None
     value, bound = answer.objective or 0, _larger(priced, answer.bound, _least(problem, stages[0]))
-    certificate = LINEAR_PROGRAM if priced == bound else f"{BRANCH_AND_BOUND} ({ENGINE_NAMES[answer.engine]})"
+    searched = f"{BRANCH_AND_BOUND} ({ENGINE_NAMES[answer.engine]}; {LINEAR_PROGRAM} alone: {priced:,})"
+    certificate = LINEAR_PROGRAM if priced == bound else searched
     done = [Objective(stages[0], value, min(bound, value))]
     for name in stages[1:]:
         form.program.row([(v, c) for v, c in enumerate(form.program.cost) if c], high=done[-1].value)
