@@ -293,7 +293,7 @@ def _clash_line(clash: Clash) -> str:
 
 def _choice_lines(considered: Sequence[Choice]) -> Iterator[str]:
     if considered:
-        yield "profiles considered (requests/s for one instance, for a whole GPU's share of them):"
+        yield "profiles considered (requests/s for one instance, for a GPU full of them):"
     for choice in considered[:_CHOICES_SHOWN]:
         figures = f"{choice.throughput_rps:,.4g}, {choice.per_gpu_rps:,.4g} per GPU; " if choice.throughput_rps else ""
         yield f"  {choice.profile} of {choice.gpu} ({choice.mode}): {figures}{_used(choice)}"
