@@ -218,7 +218,8 @@ class Plan:
         columns = ["workload", "replica", "host", "gpu", "mode", "profile", "start"]
         columns += ["batch", "processes", "throughput"] if self.ratings else []
         rows = ([getattr(a, column) for column in columns] for a in self.assignments())
-        return pd.DataFrame(rows, columns=columns)
+        frame = pd.DataFrame(rows, columns=columns)
+        return frame.astype({"batch": "Int64", "processes": "Int64"}) if self.ratings else frame  # whole, or missing
 
     def require_complete(self) -> Plan:
         """Return the plan itself when every replica is placed.

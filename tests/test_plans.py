@@ -229,3 +229,14 @@ def test_text_that_is_no_plan_is_refused() -> None:
 def test_a_plan_of_many_gpus_is_a_line_for_each() -> None:
     lines = gp.plan_mig({"7g.80gb": 50}).to_json().splitlines()
     assert sum(line.startswith('{"host"') for line in lines) == 50
+
+
+def test_batches_stay_whole_numbers_in_a_frame_where_some_are_not_known() -> None:
+    services = [
+        gp.Workload("search", model="bert-99", rate=300, latency_ms=130),
+        gp.Workload("video", model="inceptionv3", rate=500, latency_ms=60, scenario="batch"),
+    ]
+    frame = gp.plan(services, gpu="A100-80GB", modes=("mig", "whole")).to_frame()
+    assert str(frame.dtypes["batch"]) == "Int64"
+    assert frame.batch.isna().any()
+    assert frame.batch.notna().any()
