@@ -66,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--scenarios", choices=("batch", "server"), nargs="+", default=["batch", "server"], help="kinds of latency")
     add.set_defaults(run=_services)
     add = commands.add_parser("fleets", help="inventories, limits of hosts, replicas that must not meet")
-    add.add_argument("--cases", nargs="+", default=[], metavar="NAME", help="demands, hosts, few-hosts, spread, exclusions (all)")
+    known = "demands, hosts, few-hosts, spread, exclusions, failures (all)"
+    add.add_argument("--cases", nargs="+", default=[], metavar="NAME", help=known)
     add.set_defaults(run=_fleets)
     for command in commands.choices.values():
         command.add_argument("--seed", type=_seed, default=1, help="of all random numbers (1)")

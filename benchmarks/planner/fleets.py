@@ -30,6 +30,7 @@ class Case:
     fleet : the GPUs; None: `gpus` A100-80GB without hosts, cut by MIG.
     gpus : see `fleet`.
     objective : stages, the most important first.
+    host_failures : hosts whose loss the plan survives.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Case:
     fleet: Fleet | None = None
     gpus: int | None = None
     objective: tuple[str, ...] = ("placed", "gpus", "waste")
+    host_failures: int = 0
 
     @property
     def replicas(self) -> int:
@@ -98,7 +100,12 @@ def run(case: Case, *, seed: int) -> Outcome:
     started = time.perf_counter()
     if case.fleet is not None:
         answer = plan(
-            case.workloads, fleet=case.fleet, modes=None, objective=case.objective, time_limit_s=case.seconds, seed=seed
+            case.workloads,
+            fleet=case.fleet,
+            objective=case.objective,
+            host_failures=case.host_failures,
+            time_limit_s=case.seconds,
+            seed=seed,
         )
     else:
         answer = plan(
@@ -292,6 +299,25 @@ def exclusions(*, seed: int, workloads: int = 30, gpus: int = 100, density: floa
     return Case(f"{workloads} workloads, {pairs} pairs apart, {gpus} GPUs", asked, "gpus", 0.02, 10.0, gpus=gpus)
 
 
+# -- the loss of a host ------------------------------------------------------------------------------------------------
+
+
+def failing_hosts(*, hosts: int) -> Case:
+    """Return VMs on hosts of which any one may fail; they need about three in five of the GPUs.
+
+    Parameters
+    ----------
+    hosts : of eight GPUs.
+    """
+    fleet = Fleet.of(GPU, hosts=hosts, gpus_per_host=8, vcpus=HOST_VCPUS, ram_gib=HOST_RAM_GIB)
+    asked = (("3g.40gb", 4.0, 8, 64), ("1g.10gb", 10.0, 4, 16), ("2g.20gb", 3.0, 4, 32), ("7g.80gb", 0.5, 16, 200))
+    workloads = tuple(
+        Workload(profile, profile=profile, count=max(1, round(each * hosts)), vcpus=vcpus, ram_gib=ram_gib)
+        for profile, each, vcpus, ram_gib in asked
+    )
+    return Case(f"any of {hosts} hosts may fail", workloads, "gpus", 0.02, 10.0, fleet, host_failures=1)
+
+
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 CASES: dict[str, Callable[[int], tuple[Case, ...]]] = {
@@ -303,6 +329,7 @@ CASES: dict[str, Callable[[int], tuple[Case, ...]]] = {
     ),
     "spread": lambda _: spread(),
     "exclusions": lambda seed: tuple(exclusions(seed=seed + number) for number in range(3)),
+    "failures": lambda _: tuple(failing_hosts(hosts=hosts) for hosts in (10, 50, 200)),
 }
 """Name on the command line to its cases."""
 
