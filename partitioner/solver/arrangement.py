@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from partitioner.solver.located import Contents, Located
 from partitioner.solver.problem import Objective, Problem
 from partitioner.solver.sites import Site
-from partitioner.solver.stages import column_cost, instance_cost
+from partitioner.solver.stages import column_cost, instance_cost, least
 
 Named = tuple[int, int]
 """Row of a site in the sites planned for, and which of those alike it is."""
@@ -73,6 +73,12 @@ class Arrangement:
     moves: tuple[Move, ...] = ()
 
 
+def unproven(problem: Problem, objective: Sequence[str], placed: int) -> tuple[Objective, ...]:
+    """Return the stages of an arrangement of which only the replicas placed are known; `trimmed` says what they cost."""
+    wanted = sum(c.count for c in problem.classes)
+    return tuple(Objective(name, placed, wanted) if name == "placed" else Objective(name, 0, least(name)) for name in objective)
+
+
 def stage_costs(located: Located, stage: str) -> list[int]:
     """Return the cost of every variable of a program in a stage; hosts are counted by the caller."""
     cost = [0] * len(located.program.upper)
@@ -116,8 +122,7 @@ def trimmed(problem: Problem, sites: Sequence[Site], found: Arrangement, objecti
     for entry in found.filled:
         for (number, _, slot), count in entry.contents.taken.items():
             surplus[number] += count * problem.classes[number].gain(slot)
-    wanted = [c.need * n if c.yields else c.size * n for c, n in zip(problem.classes, found.placed, strict=True)]
-    surplus = [have - want for have, want in zip(surplus, wanted, strict=True)]
+    surplus = [have - c.each * n for have, c, n in zip(surplus, problem.classes, found.placed, strict=True)]
     if spare:
         surplus = [0] * len(surplus)
     filled = []
@@ -158,10 +163,9 @@ def _without(problem: Problem, filled: Filled, surplus: list[int]) -> Filled:
     """Drop surplus instances from the contents of a site, and GPUs that no instance needs any more."""
     contents = filled.contents
     taken = dict(contents.taken)
-    keep = {other for c in problem.classes for other, _ in c.needs.together} if any(surplus) else set()
     for number, unit, slot in taken if any(surplus) else ():
         c = problem.classes[number]
-        if number in keep or c.linked or c.size > 1:
+        if number in problem.wanted_beside or c.linked or c.size > 1:
             continue
         drop = min(taken[number, unit, slot], max(0, surplus[number]) // c.gain(slot))
         taken[number, unit, slot] -= drop

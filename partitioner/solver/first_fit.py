@@ -5,15 +5,14 @@ Every rule and limit within a site is kept; plans that survive a host are left t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from partitioner.solver.arrangement import Arrangement, Filled
-from partitioner.solver.located import Contents, profile_of
-from partitioner.solver.problem import Column, DemandClass, Objective, Problem
+from partitioner.solver.arrangement import Arrangement, Filled, unproven
+from partitioner.solver.located import Contents, profile_of, units_of
+from partitioner.solver.problem import Column, DemandClass, Problem
 from partitioner.solver.sites import Limits, Site
-from partitioner.solver.stages import MAXIMISED
 
 CERTIFICATE = "first fit (bound by branch and bound)"
 _Place = tuple[int, int]
@@ -51,9 +50,6 @@ class _Filler:
         self._needs = [[Fraction(c.needs.vcpus), c.needs.ram_gib, Fraction(1)] for c in problem.classes]
         self._limited = [site.host.binding or any(node.binding for node in site.nodes) for site in sites]
         self._profiles = [self._by_profile(number) for number in range(len(problem.classes))]
-        self._columns: dict[int, list[tuple[int, Column]]] = {}
-        for number, column in enumerate(problem.columns):
-            self._columns.setdefault(column.kind, []).append((number, column))
         self._fresh = self._all_sites()
         self._apart: dict[int, set[tuple[int, str]]] = {n: set(c.needs.apart) for n, c in enumerate(problem.classes)}
         for number, c in enumerate(problem.classes):
@@ -64,7 +60,7 @@ class _Filler:
         for number, site in enumerate(self.sites):
             copies = range(site.count) if site.count is not None else iter(int, 1)
             for copy, _ in enumerate(copies):
-                gpus = [_Gpu(kind, self._columns.get(kind, [])) for kind, _ in site.gpus]
+                gpus = [_Gpu(kind, self.problem.columns_of_kind.get(kind, [])) for kind, _ in site.gpus]
                 yield _Host(number, copy, gpus, {node: [Fraction(0)] * 3 for node in (-1, *range(len(site.nodes)))})
 
     def place(self, number: int) -> int:
@@ -114,14 +110,7 @@ class _Filler:
     def _fit(self, host: _Host, number: int, c: DemandClass) -> tuple[_Place, ...] | None:
         """Return where one replica fits on a site, None where it does not."""
         needs = c.needs
-        there = host.classes
-        if not self._within(host, number, ()):
-            return None
-        if needs.spread == "host" and number in there:
-            return None
-        if any(level == "host" and other in there for other, level in self._apart[number]):
-            return None
-        if any(level == "host" and other not in there for other, level in needs.together):
+        if not self._within(host, number, ()) or not self._welcome(number, "host", host.classes):
             return None
         topology = self.sites[host.site].topology
         if c.linked:
@@ -160,12 +149,7 @@ class _Filler:
         if not chosen and not gpu.held and not needs.together:
             return True  # a slot that some class wants fits on an empty GPU
         held = [*gpu.held, *((number, s) for p, s in chosen if p == position)]
-        there = {who for who, _ in held}
-        if needs.spread == "gpu" and number in there:
-            return False
-        if any(level == "gpu" and other in there for other, level in self._apart[number]):
-            return False
-        if any(level == "gpu" and other not in there for other, level in needs.together):
+        if not self._welcome(number, "gpu", {who for who, _ in held}):
             return False
         wanted: dict[int, int] = {slot: 1}
         for _, s in held:
@@ -175,6 +159,15 @@ class _Filler:
         if not chosen:
             gpu.full.add(slot)
         return False
+
+    def _welcome(self, number: int, level: str, there: Collection[int]) -> bool:
+        """Whether the rules between neighbours allow one more instance beside the classes on a host or GPU."""
+        needs = self.problem.classes[number].needs
+        return (
+            not (needs.spread == level and number in there)
+            and not any(at == level and other in there for other, at in self._apart[number])
+            and all(at != level or other in there for other, at in needs.together)
+        )
 
     def _within(self, host: _Host, number: int, places: Sequence[_Place]) -> bool:
         if not self._limited[host.site]:
@@ -217,7 +210,7 @@ class _Filler:
         for position, slot in places:
             gpu = host.gpus[position]
             gpu.held.remove((number, slot))
-            gpu.columns, gpu.full = self._columns.get(gpu.kind, []), set()
+            gpu.columns, gpu.full = self.problem.columns_of_kind.get(gpu.kind, []), set()
         if not any(who == number for gpu in host.gpus for who, _ in gpu.held):
             host.classes.discard(number)
         if c.linked:
@@ -225,10 +218,8 @@ class _Filler:
 
     def filled(self, host: _Host, *, single: bool) -> Filled | None:
         """Return the contents of a site, by units; None where it is empty."""
-        units: dict[tuple[int, int, int], int] = {}
-        unit_of = []
-        for position, (kind, node) in enumerate(self.sites[host.site].gpus):
-            unit_of.append(units.setdefault((node, kind, position if single else -1), len(units)))
+        units = units_of([self.sites[host.site]], single=single)
+        unit_of = {position: number for number, unit in enumerate(units) for position in unit.gpus}
         columns: dict[tuple[int, int], int] = {}
         taken: dict[tuple[int, int, int], int] = {}
         for position, gpu in enumerate(host.gpus):
@@ -266,21 +257,15 @@ def first_fit(problem: Problem, sites: Sequence[Site], objective: Sequence[str],
     problem, sites, objective, single : as of `arrange`.
     """
     filler = _Filler(problem, sites)
-    beside = {other for c in problem.classes for other, _ in c.needs.together}
 
     def rank(number: int) -> tuple[int, bool, int]:
         c = problem.classes[number]
         memory = min((problem.slots[slot].memory_mib for slot in c.options), default=0) * c.size
-        return -c.priority, number not in beside, -memory
+        return -c.priority, number not in problem.wanted_beside, -memory
 
     placed = [0] * len(problem.classes)
     for number in sorted(range(len(placed)), key=rank):
         if problem.classes[number].options and problem.classes[number].count:
             placed[number] = filler.place(number)
     filled = tuple(entry for host in filler.hosts if (entry := filler.filled(host, single=single)) is not None)
-    wanted = sum(c.count for c in problem.classes)
-    stages = tuple(
-        Objective(name, sum(placed), wanted) if name == "placed" else Objective(name, 0, -(2**62) if name in MAXIMISED else 0)
-        for name in objective
-    )
-    return Arrangement(filled, tuple(placed), stages, CERTIFICATE)
+    return Arrangement(filled, tuple(placed), unproven(problem, objective, sum(placed)), CERTIFICATE)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from partitioner.solver import aggregate
-from partitioner.solver.arrangement import Arrangement, trimmed
+from partitioner.solver.arrangement import Arrangement, trimmed, unproven
 from partitioner.solver.contents import by_contents
 from partitioner.solver.first_fit import first_fit
 from partitioner.solver.identity import by_identity, size_of
@@ -112,13 +112,12 @@ class _Search:
             seed=self.seed,
             start=before,
         )
-        return self._checked(found)
+        return found and self._checked(found)
 
     def reserve(self, _: Arrangement | None, deadline: float) -> Arrangement | None:
         """Solve with hosts in reserve."""
-        return self._checked(
-            with_reserve(self.problem, self.sites, self.objective, single=self.rules.gpus, deadline=deadline, seed=self.seed)
-        )
+        found = with_reserve(self.problem, self.sites, self.objective, single=self.rules.gpus, deadline=deadline, seed=self.seed)
+        return found and self._checked(found)
 
     def identity(self, before: Arrangement | None, deadline: float) -> Arrangement | None:
         """Solve with all sites by identity."""
@@ -132,18 +131,14 @@ class _Search:
             deadline=deadline,
             seed=self.seed,
         )
-        return self._checked(found)
+        return found and self._checked(found)
 
     def simple(self) -> Arrangement:
         """Solve by a simple rule, for when the others found nothing in time."""
-        found = first_fit(self.problem, self.sites, self.objective, single=self.rules.gpus)
-        lean = trimmed(self.problem, self.sites, found, self.objective, spare=False)
-        return _bounded(self.problem, lean, self.relaxed)
+        return self._checked(first_fit(self.problem, self.sites, self.objective, single=self.rules.gpus))
 
-    def _checked(self, found: Arrangement | None) -> Arrangement | None:
+    def _checked(self, found: Arrangement) -> Arrangement:
         """Trim an arrangement, and take the better bounds."""
-        if found is None:
-            return None
         lean = trimmed(self.problem, self.sites, found, self.objective, spare=self.host_failures > 0)
         return _bounded(self.problem, lean, self.relaxed)
 
@@ -152,9 +147,7 @@ def _relaxed(problem: Problem, objective: Sequence[str], deadline: float, seed: 
     """Return stages of the aggregate problem whose bounds hold here too."""
     if objective[1] in LOCATED:
         return ()
-    plain = tuple(replace(c, needs=replace(c.needs, spread=None)) for c in problem.classes)
-    whole = Problem(problem.kinds, problem.slots, plain).knowing_columns(problem.columns)
-    stages = aggregate.solve(whole, objective=objective[:2], deadline=deadline, seed=seed).objectives
+    stages = aggregate.solve(problem, objective=objective[:2], deadline=deadline, seed=seed).objectives
     everything = sum(c.count for c in problem.classes)
     if stages[0].value == everything:
         return stages
@@ -236,6 +229,4 @@ def _copies(problem: Problem, sites: Sequence[Site], found: Arrangement | None) 
 
 def _nothing(problem: Problem, objective: Sequence[str]) -> Arrangement:
     """Return the arrangement that places nothing; all that is left when time was too short for any other."""
-    wanted = sum(c.count for c in problem.classes)
-    stages = [Objective(name, 0, wanted if name == "placed" else -(2**62) if name in MAXIMISED else 0) for name in objective]
-    return Arrangement((), (0,) * len(problem.classes), tuple(stages), "none")
+    return Arrangement((), (0,) * len(problem.classes), unproven(problem, objective, 0), "none")

@@ -30,7 +30,7 @@ from partitioner.solver.located import (
 )
 from partitioner.solver.problem import Objective, Problem
 from partitioner.solver.sites import Site
-from partitioner.solver.stages import instance_cost
+from partitioner.solver.stages import instance_cost, least
 
 Values = npt.NDArray[np.int64]
 CERTIFICATE = "branch and bound, sites by identity"
@@ -85,7 +85,7 @@ def by_identity(
     *,
     single: bool,
     host_failures: int,
-    copies: Sequence[int] | None = None,
+    copies: Sequence[int],
     deadline: float,
     seed: int,
 ) -> Arrangement | None:
@@ -106,7 +106,7 @@ def by_identity(
     -------
     The best arrangement found, with bounds; None where none was found in time.
     """
-    named = [(row, copy) for row, site in enumerate(sites) for copy in range(site.count or (copies or [1])[row])]
+    named = [(row, copy) for row, site in enumerate(sites) for copy in range(site.count or copies[row])]
     located = locate(problem, [sites[row] for row, _ in named], single=single)
     whole = _Whole(located, named)
     _demand_rows(whole)
@@ -128,15 +128,11 @@ def by_identity(
             answer = _improve(whole, answer, deadline, seed)
         if answer is None or answer.objective is None:
             return None
-        bound = answer.bound if answer.bound is not None else _least(name)
+        bound = answer.bound if answer.bound is not None else least(name)
         done.append(Objective(name, answer.objective, min(bound, answer.objective)))
         located.program.row([(v, c) for v, c in enumerate(located.program.cost) if c], high=answer.objective)
     assert answer is not None
     return _arranged(whole, answer, done)
-
-
-def _least(stage: str) -> int:
-    return -(2**62) if stage == "headroom" else 0
 
 
 def _improve(whole: _Whole, incumbent: Answer | None, deadline: float, seed: int) -> Answer | None:
@@ -159,8 +155,7 @@ def _demand_rows(whole: _Whole) -> None:
     for number, c in enumerate(located.problem.classes):
         variable = located.program.variable(c.count)
         whole.left_out.append(variable)
-        each = c.need if c.yields else c.size
-        terms = [*amounts.get(number, ()), (variable, each)]
+        terms = [*amounts.get(number, ()), (variable, c.each)]
         located.program.row(terms, low=c.goal, high=np.inf if c.yields else c.goal)
         if c.yields and c.count:  # one that is left out has no instance
             most = sum(located.program.upper[v] for v, _ in amounts.get(number, ()))
@@ -180,7 +175,7 @@ def _order_rows(whole: _Whole) -> None:
 
 
 def _columns_at(located: Located, unit: int) -> list[tuple[int, int]]:
-    return [(unit, column) for column, _ in located.columns_of_kind.get(located.units[unit].kind, ())]
+    return [(unit, column) for column, _ in located.problem.columns_of_kind.get(located.units[unit].kind, ())]
 
 
 def _peak(whole: _Whole) -> None:
@@ -310,9 +305,8 @@ def _survivors(whole: _Whole, amounts: Mapping[Taken, Terms]) -> None:
         gain = located.problem.classes[number].gain(slot)
         running[number].extend((variable, n * gain) for variable, n in terms)
     for c, terms, left_out in zip(located.problem.classes, running, whole.left_out, strict=True):
-        each = c.need if c.yields else c.size
         high = np.inf if c.yields else c.goal
-        located.program.row([*terms, (left_out, each)], low=c.goal, high=high)
+        located.program.row([*terms, (left_out, c.each)], low=c.goal, high=high)
 
 
 # -- the answer --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from partitioner.solver.integer import Program
-from partitioner.solver.problem import Column, Problem
+from partitioner.solver.problem import Problem
 from partitioner.solver.sites import Limits, Site
 from partitioner.topology import Level, Topology
 
@@ -89,11 +89,7 @@ class Located:
     @cached_property
     def units(self) -> list[Unit]:
         """The units of all sites."""
-        found: dict[tuple[int, int, int, int], list[int]] = {}
-        for number, site in enumerate(self.sites):
-            for position, (kind, node) in enumerate(site.gpus):
-                found.setdefault((number, node, kind, position if self.single else -1), []).append(position)
-        return [Unit(site, node, kind, tuple(gpus)) for (site, node, kind, _), gpus in found.items()]
+        return units_of(self.sites, single=self.single)
 
     def read(self, values: npt.NDArray[np.int64]) -> Contents:
         """Return the contents that a solution describes, from the values of the variables."""
@@ -107,10 +103,6 @@ class Located:
             {key: int(values[v]) for key, v in self.taken.items() if values[v]},
             groups,
         )
-
-    def terms_of_site(self, site: int, number: int, amounts: Mapping[Taken, Terms]) -> Terms:
-        """Return the terms that count instances of a class on a site."""
-        return [term for unit in self.units_of_site[site] for term in self.terms_of_unit(unit, number, amounts)]
 
     def terms_of_unit(self, unit: int, number: int, amounts: Mapping[Taken, Terms]) -> Terms:
         """Return the terms that count instances of a class on a unit."""
@@ -139,23 +131,25 @@ class Located:
         return found
 
     @cached_property
-    def columns_of_kind(self) -> dict[int, list[tuple[int, Column]]]:
-        """Columns of each kind with their numbers."""
-        found: dict[int, list[tuple[int, Column]]] = {}
-        for number, column in enumerate(self.problem.columns):
-            found.setdefault(column.kind, []).append((number, column))
-        return found
-
-    @cached_property
     def room_of_kind(self) -> dict[int, int]:
         """Return the most instances that one GPU of each kind holds."""
         return {
-            kind: max(sum(n for _, n in column.slots) for _, column in columns) for kind, columns in self.columns_of_kind.items()
+            kind: max(sum(n for _, n in column.slots) for _, column in columns)
+            for kind, columns in self.problem.columns_of_kind.items()
         }
 
     def room(self, units: Iterable[int]) -> int:
         """Return the most instances that units hold."""
         return sum(len(unit.gpus) * self.room_of_kind.get(unit.kind, 0) for unit in map(self.units.__getitem__, units))
+
+
+def units_of(sites: Sequence[Site], *, single: bool) -> list[Unit]:
+    """Return the units of some sites, site after site; `single`: every GPU is one."""
+    found: dict[tuple[int, int, int, int], list[int]] = {}
+    for number, site in enumerate(sites):
+        for position, (kind, node) in enumerate(site.gpus):
+            found.setdefault((number, node, kind, position if single else -1), []).append(position)
+    return [Unit(site, node, kind, tuple(gpus)) for (site, node, kind, _), gpus in found.items()]
 
 
 def locate(problem: Problem, sites: Sequence[Site], *, single: bool) -> Located:
@@ -171,7 +165,7 @@ def locate(problem: Problem, sites: Sequence[Site], *, single: bool) -> Located:
     program = located.program
     for number, of in enumerate(located.units):
         counted = []
-        for column, _ in located.columns_of_kind.get(of.kind, ()):
+        for column, _ in problem.columns_of_kind.get(of.kind, ()):
             located.columns[number, column] = variable = program.variable(len(of.gpus))
             counted.append((variable, 1))
         program.row(counted, high=len(of.gpus))

@@ -11,7 +11,7 @@ from partitioner.geometry import Profile
 from partitioner.layout import NOBODY, Index, Layout, Pattern
 from partitioner.solver.arrangement import Arrangement, Filled, Named
 from partitioner.solver.assign import idle_pattern, pattern_of
-from partitioner.solver.located import Unit, locate, profile_of
+from partitioner.solver.located import Unit, profile_of, units_of
 from partitioner.solver.problem import Problem
 from partitioner.solver.sites import Site
 from partitioner.solver.supply import Supply
@@ -187,7 +187,7 @@ def place(
         members[number].append(row)
     streams = {number: _stream(workloads, rows) for number, rows in enumerate(members)}
     placer = _Placer(workloads, supply, problem, profiles, streams)
-    units = [locate_units(problem, site, single=single) for site in sites]
+    units = [units_of([site], single=single) for site in sites]
     for number, filled in enumerate(arrangement.filled):
         site = sites[filled.site]
         rows = site.members[filled.copy] if site.members else (number,)
@@ -227,11 +227,6 @@ def _take(gpus: list[_Gpu], free: dict[int, list[tuple[int, str, int]]], slot: i
     gpu, place = next((gpu, place) for gpu in gpus for place in free[gpu.row] if place[:2] == (slot, profile))
     free[gpu.row].remove(place)
     return gpu, place[2]
-
-
-def locate_units(problem: Problem, site: Site, *, single: bool) -> list[Unit]:
-    """Return the units of one site."""
-    return locate(problem.with_counts([0] * len(problem.classes)), [site], single=single).units
 
 
 def _stream(workloads: Workloads, rows: list[int]) -> Iterator[tuple[int, int]]:

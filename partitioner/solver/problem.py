@@ -136,9 +136,14 @@ class DemandClass:
     needs: Needs = NOTHING
 
     @property
+    def each(self) -> int:
+        """What one replica, or the service, adds up to: slots, or units of throughput."""
+        return self.need if self.yields else self.size
+
+    @property
     def goal(self) -> int:
-        """What the slots must add up to: a replica's each, or units of throughput."""
-        return self.need * self.count if self.yields else self.count * self.size
+        """What all slots taken must add up to."""
+        return self.each * self.count
 
     @property
     def linked(self) -> bool:
@@ -188,6 +193,19 @@ class Problem:
                 for vector in maximal_configurations(self.kinds[kind].model, mode, names, self.kinds[kind].kept)
             ]
         return tuple(columns)
+
+    @cached_property
+    def columns_of_kind(self) -> dict[int, list[tuple[int, Column]]]:
+        """Columns of each kind with their numbers."""
+        found: dict[int, list[tuple[int, Column]]] = {}
+        for number, column in enumerate(self.columns):
+            found.setdefault(column.kind, []).append((number, column))
+        return found
+
+    @cached_property
+    def wanted_beside(self) -> frozenset[int]:
+        """Classes that replicas of others must be with."""
+        return frozenset(other for c in self.classes for other, _ in c.needs.together)
 
     def with_counts(self, counts: Sequence[int]) -> Problem:
         """Return the problem with other numbers of replicas; its columns are the same."""

@@ -11,13 +11,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from partitioner.solver.arrangement import Arrangement, Filled, Move, Named, trimmed
+from partitioner.solver.arrangement import Arrangement, Filled, Move, Named, trimmed, unproven
 from partitioner.solver.contents import by_contents
 from partitioner.solver.integer import solve
 from partitioner.solver.located import Contents, locate, profile_of
-from partitioner.solver.problem import Objective, Problem
+from partitioner.solver.problem import Problem
 from partitioner.solver.sites import Site
-from partitioner.solver.stages import MAXIMISED
 
 CERTIFICATE = "contents (column generation), a host in reserve"
 _PARTS = 1000  # in which the share of the mean that the reserve holds is counted
@@ -129,13 +128,7 @@ def _arranged(
         spare = tuple((*key, count) for key, count in instances.items())
         every.append(Filled(*spare_at[number], Contents(reserves[number].columns, {}), spare))
     moves = tuple(move for filled in found.filled for move in _moves(problem, filled, rows, spare_at[filled.site]))
-    wanted = sum(c.count for c in problem.classes)
-    stages = tuple(
-        Objective(name, found.objectives[0].value, wanted)
-        if name == "placed"
-        else Objective(name, 0, -(2**62) if name in MAXIMISED else 0)
-        for name in objective
-    )
+    stages = unproven(problem, objective, found.objectives[0].value)
     return Arrangement(tuple(every), found.placed, stages, CERTIFICATE, moves)
 
 

@@ -15,6 +15,12 @@ MAXIMISED = ("placed", "headroom")
 LOCATED = ("hosts", "spread")
 """Stages that need to know which host a GPU stands in."""
 _GIB = 1024
+_FAR = 2**62
+
+
+def least(stage: str) -> int:
+    """Return a bound on what a stage costs of which nothing is known."""
+    return -_FAR if stage in MAXIMISED else 0
 
 
 def column_cost(problem: Problem, stage: str, column: Column) -> int:
