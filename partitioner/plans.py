@@ -25,7 +25,7 @@ from partitioner.layout import Assignment, Layout
 from partitioner.metrics import Metrics, existing, measure
 from partitioner.performance import Calibration, Rating
 from partitioner.solver.explain import Unplaced
-from partitioner.solver.inquiry import Answer, Inquiry, RatingKey
+from partitioner.solver.inquiry import Answer, Inquiry, Price, RatingKey
 from partitioner.solver.placing import Failover
 from partitioner.solver.problem import Objective
 from partitioner.solver.verification import KindKey, verify
@@ -38,8 +38,6 @@ FORMAT = "gpu-partitioner/plan"
 VERSION = 1
 MAX_PLAN_MIB = 2048
 """Largest saved plan that is read [MiB]."""
-
-Price = tuple[KindKey, str, str]
 
 
 @dataclass(frozen=True, repr=False)
@@ -308,8 +306,12 @@ class Plan:
         known = calibration or self.calibration
         if known is None and any(workload.model is not None for workload in self.workloads):
             known = Calibration.default()
+        return replace(self._question, calibration=known)
+
+    @property
+    def _question(self) -> Inquiry:
         workloads = Workloads(self.workloads)
-        return Inquiry(workloads, self.fleet, self.gpu, self.gpus, self.modes, self.objective, self.host_failures, known)
+        return Inquiry(workloads, self.fleet, self.gpu, self.gpus, self.modes, self.objective, self.host_failures)
 
     @property
     def _answer(self) -> Answer:
@@ -328,9 +330,7 @@ class Plan:
 
     @property
     def _side(self) -> Side:
-        workloads = Workloads(self.workloads)
-        inquiry = Inquiry(workloads, self.fleet, self.gpu, self.gpus, self.modes, self.objective, self.host_failures)
-        return Side(inquiry, self._answer, self.metrics)
+        return Side(self._question, self._answer, self.metrics)
 
     # -- text and pictures -----------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from partitioner.layout import Layout
 from partitioner.metrics import Metrics
 from partitioner.solver.inquiry import Answer, Inquiry
 from partitioner.solver.stages import MAXIMISED
+from partitioner.solver.supply import COST_UNITS, POWER_UNITS
 
 _NAMES_SHOWN = 6
 Better = Literal["first", "second"]
@@ -154,16 +155,13 @@ def _value(side: Side, name: str) -> int | None:
             return stage.value
     figures = figures_of(side.found.layout, side.inquiry.fleet, 0)
     if name == "cost":
-        return None if figures.cost_per_hour is None else round(figures.cost_per_hour * _MICRO)
+        return None if figures.cost_per_hour is None else round(figures.cost_per_hour * COST_UNITS)
     if name == "power":
-        return None if figures.power_w is None else round(figures.power_w * _MILLI)
+        return None if figures.power_w is None else round(figures.power_w * POWER_UNITS)
     if name == "spread" and side.inquiry.fleet is not None:
         hosts = side.found.layout.gpu_host[side.found.layout.used].tolist()
         return max((hosts.count(host) for host in set(hosts)), default=0)
     return {"gpus": figures.gpus, "hosts": figures.hosts}.get(name)
-
-
-_MICRO, _MILLI = 1_000_000, 1000
 
 
 # -- what moved ----------------------------------------------------------------------------------------------------------
@@ -228,7 +226,7 @@ def _verdict(c: Comparison) -> str:
         more = "first" if (last.first or 0) > (last.second or 0) else "second"
         odd = last.name == "placed" and (last.first == last.second or more != c.better)
         by = f"{last.name} (higher priorities first)" if odd else last.name
-        unit = {"cost": 1_000_000, "power": 1000}.get(last.name, 1)  # of the currency per hour, of a watt
+        unit = {"cost": COST_UNITS, "power": POWER_UNITS}.get(last.name, 1)
         first, second = (f"{(value or 0) / unit:,.10g}" for value in (last.first, last.second))
         return f"the {c.better} plan is better, by {by}: {first} and {second}"
     last = c.stages[-1]

@@ -7,10 +7,8 @@ from dataclasses import replace
 
 from partitioner.fleet import Fleet, Gpu, Host
 from partitioner.layout import gpu_label
-from partitioner.topology import Topology
+from partitioner.topology import LEVELS, Topology
 from partitioner.workload import Workload
-
-_WORST_LAST = ("NV", "PIX", "PXB", "PHB", "NODE", "SYS")
 
 
 def change_hosts(fleet: Fleet, change: Callable[[Host], Host]) -> Fleet:
@@ -77,7 +75,7 @@ def _badness(link: str) -> tuple[int, int]:
     """Order links, the worst last: any NVLink before PCIe, of NVLinks the one with more lanes first."""
     if link.startswith("NV"):
         return 0, -int(link[2:])
-    return _WORST_LAST.index(link), 0
+    return LEVELS.index(link), 0
 
 
 def without_gpu(fleet: Fleet, host: str, index: int) -> Fleet | None:

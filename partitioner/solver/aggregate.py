@@ -83,11 +83,6 @@ def _with_placed(solution: Solution, placed: int, bound: int) -> Solution:
     return replace(solution, objectives=(Objective("placed", placed, bound), *solution.objectives))
 
 
-def _of_greedy(problem: Problem, stages: Sequence[str], first_bound: int = 0) -> Solution:
-    """Return what a simple rule places; of the stages after the first nothing is known but that they cost something."""
-    return _with_stages(problem, greedy(problem), stages, first_bound)
-
-
 def _with_stages(problem: Problem, solution: Solution, stages: Sequence[str], first_bound: int | None = None) -> Solution:
     """Return a solution with its stages, of which no more is known than that they cost something."""
     values = [value_of(problem, solution, name) for name in stages]
@@ -200,13 +195,13 @@ def _of_closed_form(problem: Problem, direct: Solution, stages: Sequence[str]) -
 def _searched(problem: Problem, stages: Sequence[str], deadline: float, seed: int) -> Solution | None:
     counts = tuple(c.count for c in problem.classes)
     form = formulate(problem)
-    form.program.cost = _costs(problem, form, stages[0])
+    form.program.cost = form.costs(problem, stages[0])
     answer = solve_program(form.program, deadline=deadline, seed=seed)
     if answer.infeasible:
         return None
     proof, priced = _prices(problem, form, stages[0], deadline)
     if answer.values is None:
-        simple = replace(_of_greedy(problem, stages, priced), certificate=LINEAR_PROGRAM, proof=proof)
+        simple = replace(_with_stages(problem, greedy(problem), stages, priced), certificate=LINEAR_PROGRAM, proof=proof)
         return simple if simple.placed == counts else None
     value, bound = answer.objective or 0, _larger(priced, answer.bound, _least(problem, stages[0]))
     searched = f"{BRANCH_AND_BOUND} ({ENGINE_NAMES[answer.engine]}; {LINEAR_PROGRAM} alone: {priced:,})"
@@ -224,20 +219,10 @@ def _larger(*bounds: int | None) -> int:
     return max(bound for bound in bounds if bound is not None)
 
 
-def _costs(problem: Problem, form: Formulation, stage: str) -> list[int]:
-    """Return the cost of every variable in a stage."""
-    cost = [0] * len(form.program.cost)
-    for z, column in zip(form.columns, problem.columns, strict=True):
-        cost[z] = column_cost(problem, stage, column)
-    for (_, slot), variable in form.pairs.items():
-        cost[variable] = instance_cost(problem, stage, slot)
-    return cost
-
-
 def _next(problem: Problem, form: Formulation, stage: str, incumbent: Answer, deadline: float, seed: int) -> Answer:
     """Among the solutions as good as the incumbent so far, find the best in the next stage."""
     program = form.program
-    program.cost = _costs(problem, form, stage)
+    program.cost = form.costs(problem, stage)
     endless = any(c.yields and c.count for c in problem.classes) or len(program.upper) > SMALL
     gap = _WASTE_GAP if stage == "waste" and endless else 0.0
     answer = solve_program(program, deadline=deadline, seed=seed, gap=gap, known=incumbent.values)

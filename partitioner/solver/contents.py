@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from math import ceil
 
 import numpy as np
@@ -21,6 +22,7 @@ from partitioner.solver.integer import Answer, Program, relax, solve
 from partitioner.solver.located import Contents, Located, locate
 from partitioner.solver.problem import Objective, Problem
 from partitioner.solver.sites import Site
+from partitioner.solver.stages import least
 
 CERTIFICATE = "contents (column generation)"
 _PRECISION = 10_000_000  # parts into which the largest price is divided
@@ -88,10 +90,8 @@ class _Search:
         class_rows = []
         for number, c in enumerate(problem.classes):
             terms = [(v, f.gains[number]) for v, f in enumerate(self.pool) if f.gains[number]]
-            exact = number in self.wanted_exactly and not c.yields
-            goal = c.goal - sum(self.pool[f].gains[number] * count for f, count in self.fixed.items())
-            low = goal if exact else max(0, goal)
-            row = program.row([*terms, (n + number, self.each(number))], low=low, high=low if exact else np.inf)
+            low = self.goal(number)
+            row = program.row([*terms, (n + number, c.each)], low=low, high=low if number in self.wanted_exactly else np.inf)
             class_rows.append(row)
         site_rows = [
             program.row([(v, 1) for v, f in enumerate(self.pool) if f.site == number], high=self.left(number))
@@ -115,24 +115,29 @@ class _Search:
 
     def most(self, site: int) -> int:
         """Return how many sites of a kind are ever needed."""
-        needed = sum(-(-c.goal // min((c.gain(s) for s in c.options), default=1)) for c in self.problem.classes)
         count = self.sites[site].count
-        return needed if count is None else min(count, needed)
+        return self.instances if count is None else min(count, self.instances)
+
+    @cached_property
+    def instances(self) -> int:
+        """The most instances that everything wanted may take."""
+        return sum(-(-c.goal // min((c.gain(s) for s in c.options), default=1)) for c in self.problem.classes)
 
     def left(self, site: int) -> int:
         """Return how many sites of a kind are left."""
         return self.most(site) - sum(count for f, count in self.fixed.items() if self.pool[f].site == site)
 
-    def each(self, number: int) -> int:
-        """Return what one replica left out would have added to the goal of its class."""
-        c = self.problem.classes[number]
-        return c.need if c.yields else c.size
+    def goal(self, number: int) -> int:
+        """Return what is left to reach of the goal of a class."""
+        goal = self.problem.classes[number].goal - sum(self.pool[f].gains[number] * n for f, n in self.fixed.items())
+        return goal if number in self.wanted_exactly else max(0, goal)
 
-    @property
+    @cached_property
     def wanted_exactly(self) -> set[int]:
         """Classes of which no instance may be dropped afterwards: others must be with them, or replicas take several."""
-        beside = {other for c in self.problem.classes for other, _ in c.needs.together}
-        return beside | {number for number, c in enumerate(self.problem.classes) if c.size > 1 or c.linked}
+        classes = enumerate(self.problem.classes)
+        several = {number for number, c in classes if c.size > 1 or c.linked or number in self.problem.wanted_beside}
+        return {number for number in several if not self.problem.classes[number].yields}
 
     # -- pricing ---------------------------------------------------------------------------------------------------
 
@@ -227,10 +232,7 @@ class _Search:
                 price = min(Fraction(worth[number, slot], c.gain(slot)) for slot in c.options)
                 left_out = scale * stage.left_out[number]
                 left_out += sum(r * before.left_out[number] for (before, _), r in zip(self.settled, rent, strict=True))
-                goal = c.goal - sum(self.pool[f].gains[number] * n for f, n in self.fixed.items())
-                total += price * (goal if number in self.wanted_exactly and not c.yields else max(0, goal)) + c.count * min(
-                    Fraction(0), left_out - price * self.each(number)
-                )
+                total += price * self.goal(number) + c.count * min(Fraction(0), left_out - price * c.each)
         taken = [sum(self.cost(before, self.pool[f]) * n for f, n in self.fixed.items()) for before, _ in self.settled]
         return total - sum(r * (value - used) for (_, value), used, r in zip(self.settled, taken, rent, strict=True))
 
@@ -244,12 +246,13 @@ class _Search:
         self.deadline = time.monotonic() + 0.3 * max(0.0, deadline - time.monotonic())
         found = self._valued(stage, before) or self.dive(stage)
         self.deadline = whole
-        least = _least(stage) if bound is None else max(bound, _least(stage))
+        nothing_known = least(stage.name) if stage.name else 0
+        lowest = nothing_known if bound is None else max(bound, nothing_known)
         for _ in range(_ROUNDS):
-            if found is not None and found[1] <= least:
+            if found is not None and found[1] <= lowest:
                 break
             found = self._among_known(stage, found, time.monotonic() + 0.5 * max(0.0, deadline - time.monotonic()))
-            if (found is not None and found[1] <= least) or time.monotonic() >= deadline:
+            if (found is not None and found[1] <= lowest) or time.monotonic() >= deadline:
                 break
             self.vary(stage, time.monotonic() + 0.3 * max(0.0, deadline - time.monotonic()))
         if found is None:
@@ -258,7 +261,7 @@ class _Search:
         n = len(self.problem.classes)
         counts, left_out = values[:-n], values[-n:]
         fillings = tuple((number, count) for number, count in enumerate(counts) if count)
-        return _Best(fillings, tuple(left_out), value, min(value, least))
+        return _Best(fillings, tuple(left_out), value, min(value, lowest))
 
     def _valued(self, stage: _Stage, before: _Best | None) -> _Whole | None:
         """Return a solution of the stage before with its cost in this one."""
@@ -340,10 +343,6 @@ class _Search:
         return True
 
 
-def _least(stage: _Stage) -> int:
-    return -(2**62) if stage.name == "headroom" else 0
-
-
 def by_contents(
     problem: Problem,
     sites: Sequence[Site],
@@ -390,8 +389,7 @@ def by_contents(
     else:
         placed_bound = total
         search.settled = [(_Stage(None, (1,) * len(problem.classes)), 0)]
-    beside = {other for c in problem.classes for other, _ in c.needs.together}
-    if any(first.left_out[number] for number in beside if problem.classes[number].yields):
+    if any(first.left_out[number] for number in problem.wanted_beside if problem.classes[number].yields):
         return None  # others may stand beside instances of a service that is left out
     done = [Objective(stages[0], first.value, first.bound)]
     for name, before in zip(stages[1:], stages, strict=False):

@@ -8,6 +8,7 @@ import numpy as np
 
 from partitioner.solver.integer import Answer, Program
 from partitioner.solver.problem import Problem
+from partitioner.solver.stages import column_cost, instance_cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,15 @@ class Formulation:
     slot_rows: range
     class_rows: range
     kind_rows: dict[int, int]
+
+    def costs(self, problem: Problem, stage: str) -> list[int]:
+        """Return the cost of every variable in a stage."""
+        cost = [0] * len(self.program.cost)
+        for z, column in zip(self.columns, problem.columns, strict=True):
+            cost[z] = column_cost(problem, stage, column)
+        for (_, slot), variable in self.pairs.items():
+            cost[variable] = instance_cost(problem, stage, slot)
+        return cost
 
     def gpus(self, answer: Answer) -> tuple[tuple[int, int], ...]:
         """Return (column, number of GPUs) pairs of a solution."""

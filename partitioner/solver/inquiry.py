@@ -28,9 +28,9 @@ from partitioner.solver.placing import Failover, place
 from partitioner.solver.problem import Objective, Solution
 from partitioner.solver.sites import Rules, rules_of, sites_of
 from partitioner.solver.supply import Supply, match_modes, supply_of_fleet, supply_of_model
+from partitioner.solver.verification import KindKey
 from partitioner.workload import Workloads
 
-KindKey = tuple[str, str | None]
 Price = tuple[KindKey, str, str]
 RatingKey = tuple[str, str, str, str]
 """Workload, GPU model, mode, profile."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from partitioner import catalog
 from partitioner.fleet import Host
-from partitioner.solver.options import HARDWARE_MODES
+from partitioner.solver.options import HARDWARE_MODES, may_use
 from partitioner.solver.problem import DemandClass, Kind, Problem
 from partitioner.solver.supply import Supply
 from partitioner.topology import RDMA_LEVELS, Level, Topology
@@ -58,7 +58,7 @@ def obstacle(workload: Workload, problem: Problem, c: DemandClass, supply: Suppl
 
 def no_place(workload: Workload, supply: Supply) -> Reason | None:
     """Return which rule of a workload leaves no profile of the supply to it; None where none does."""
-    placed = [kind for kind in supply.kinds if _may_use(workload, kind.places)]
+    placed = [kind for kind in supply.kinds if may_use(workload, kind.places)]
     if not placed:
         rule = f"only_on {', '.join(workload.only_on)}" if workload.only_on else f"never_on {', '.join(workload.never_on)}"
         return f"{rule} leaves no GPU that is free for it", "name another host or GPU"
@@ -78,10 +78,6 @@ def _time_sliced(workload: Workload, kinds: Sequence[Kind]) -> str:
     models = ", ".join(dict.fromkeys(kind.model for kind in kinds))
     hard = any(mode in HARDWARE_MODES for kind in kinds for mode in kind.modes)
     return "" if hard else f"{models} may be time-sliced only"
-
-
-def _may_use(workload: Workload, places: Sequence[str]) -> bool:
-    return (not workload.only_on or not set(places).isdisjoint(workload.only_on)) and set(places).isdisjoint(workload.never_on)
 
 
 def _places(problem: Problem, c: DemandClass, supply: Supply) -> Iterator[_Place]:

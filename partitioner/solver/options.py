@@ -7,7 +7,7 @@ on which the calibration says that the model meets its latency. This module must
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from partitioner import catalog
@@ -71,10 +71,15 @@ def _allowed(workload: Workload, supply: Supply, options: list[Option]) -> list[
     if workload.isolation == "hardware":
         options = [option for option in options if option[1] in HARDWARE_MODES]
     if workload.only_on or workload.never_on:
-        wanted, banned = set(workload.only_on), set(workload.never_on)
-        places = [set(kind.places) for kind in supply.kinds]
-        options = [option for option in options if (not wanted or places[option[0]] & wanted) and not places[option[0]] & banned]
+        allowed = [may_use(workload, kind.places) for kind in supply.kinds]
+        options = [option for option in options if allowed[option[0]]]
     return options
+
+
+def may_use(workload: Workload, places: Collection[str]) -> bool:
+    """Whether the pins and exclusions of a workload allow GPUs that are, or stand in, these places."""
+    there = set(places)
+    return (not workload.only_on or not there.isdisjoint(workload.only_on)) and there.isdisjoint(workload.never_on)
 
 
 def _large_enough(workload: Workload, supply: Supply) -> list[Option]:

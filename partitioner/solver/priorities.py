@@ -9,7 +9,6 @@ from partitioner.solver.formulation import Formulation, formulate
 from partitioner.solver.greedy import greedy
 from partitioner.solver.integer import Answer, solve
 from partitioner.solver.problem import Problem, Solution
-from partitioner.solver.stages import column_cost, instance_cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +112,7 @@ def _most(
 def _choose(problem: Problem, stage: str, settled: Mapping[int, int], bound: int, deadline: float, seed: int) -> Choice | None:
     """Choose which replicas of each priority to place, their numbers being settled, so that the next stage is best."""
     form, _ = _placing(problem, settled)
-    for z, column in zip(form.columns, problem.columns, strict=True):
-        form.program.cost[z] = column_cost(problem, stage, column)
-    for (_, slot), variable in form.pairs.items():
-        form.program.cost[variable] = instance_cost(problem, stage, slot)
+    form.program.cost = form.costs(problem, stage)
     answer = solve(form.program, deadline=deadline, seed=seed)
     if answer.values is None:
         return None
