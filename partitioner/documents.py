@@ -373,6 +373,11 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 1000  # cut at the end, by `_shown`, not in the middle
 
 
+def json_lines(entries: Sequence[object]) -> str:
+    """Return a JSON list with one entry to a line, for files that people compare."""
+    return "[\n" + ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries) + "\n]" if entries else "[]"
+
+
 def write(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file as a whole or not at all: beside the target first, then renamed over it.
 

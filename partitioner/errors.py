@@ -81,6 +81,61 @@ class VerificationError(PartitionerError):
         super().__init__("\n".join(self.findings))
 
 
+class TargetError(PartitionerError, RuntimeError):
+    """What carries changes out (a driver, a simulated fleet, vCenter) cannot do or tell what was asked of it."""
+
+
+class InUseError(TargetError):
+    """Something runs where a change would interrupt it.
+
+    Attributes
+    ----------
+    pids : the processes, by id, ascending; empty where only the fact is known.
+    """
+
+    def __init__(self, message: str, pids: Iterable[int] = ()) -> None:
+        self.pids: tuple[int, ...] = tuple(sorted(pids))
+        super().__init__(message)
+
+
+class DriftError(TargetError):
+    """The target is no longer in the state that changes were computed from; nothing was changed.
+
+    Attributes
+    ----------
+    findings : one line for each difference.
+    """
+
+    def __init__(self, message: str, findings: Iterable[str] = ()) -> None:
+        self.findings: tuple[str, ...] = tuple(findings)
+        super().__init__("\n".join((message, *self.findings)))
+
+
+class StepError(TargetError):
+    """A step could not be carried out; its cause is `__cause__`.
+
+    Attributes
+    ----------
+    step : the step that failed.
+    done : steps carried out before it, in order.
+    remaining : steps not carried out, the failed one first.
+    rolled_back : whether the steps done were taken back; None where that was not wanted.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        step: object,
+        done: Sequence[object] = (),
+        remaining: Sequence[object] = (),
+        rolled_back: bool | None = None,
+    ) -> None:
+        self.step, self.done, self.remaining = step, tuple(done), tuple(remaining)
+        self.rolled_back = rolled_back
+        super().__init__(message)
+
+
 def did_you_mean(word: str, known: Iterable[str], *, limit: int = 3) -> str:
     """Return a hint with the near matches of a word, or with all known words when they are few.
 

@@ -538,9 +538,18 @@ class _Limits:
         self._totals = [entry for entry in self._totals if any(entry[2])]
         families = [profile.family for profile in geometry.profiles]
         self._families = families if geometry.exclusive and len(set(families)) > 1 else None
+        self._said: dict[tuple[int, ...], str | None] = {}
 
     def violation(self, counts: list[int] | tuple[int, ...]) -> str | None:
-        """Say which limit the counts break, or None."""
+        """Say which limit the counts break, or None. The same few counts are asked for again and again."""
+        key = tuple(counts)
+        if key not in self._said:
+            if len(self._said) >= MAX_CONFIGURATIONS:
+                self._said.clear()
+            self._said[key] = self._violation(key)
+        return self._said[key]
+
+    def _violation(self, counts: tuple[int, ...]) -> str | None:
         for index, most in enumerate(self._max):
             if counts[index] > most:
                 return f"{counts[index]} x {self._profiles[index].name}: at most {most} on one GPU"

@@ -7,7 +7,7 @@ placements of one GPU), and one row for each placement names its occupant. This 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -22,6 +22,9 @@ from partitioner.geometry import Configuration, Geometry, Placement
 Index = npt.NDArray[np.int32]
 NOBODY = -1
 """Occupant of a placement that nobody holds."""
+
+GpuKey = tuple[str | None, int]
+"""A GPU: its host, None where none was named, and its index in the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +58,26 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One placement with its occupant; `workload` and `replica` are None where nobody holds it."""
+    """One placement with its occupant; `workload` and `replica` are None where nobody holds it.
+
+    `ready` is False for an instance on hardware that was begun and not finished (a GPU instance without its compute
+    instance); plans have none.
+    """
 
     profile: str
     start: int
     workload: str | None = None
     replica: int | None = None
+    ready: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class GpuLayout:
     """One GPU with its placements and occupants, sorted by start.
 
-    `host` is None where no host was named (planning for GPUs that are still to be bought).
+    `host` is None where no host was named (planning for GPUs that are still to be bought). `uuid` is the driver's name of
+    the board, known where the layout was read off hardware; it says which GPU this is, not how it is laid out, so that it
+    takes no part in comparisons.
     """
 
     host: str | None
@@ -75,6 +85,7 @@ class GpuLayout:
     model: str
     mode: str | None
     slots: tuple[Slot, ...] = ()
+    uuid: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +141,8 @@ class Layout:
         shape ``(n_gpus,)``.
     occupant, replica : for each placement, GPU after GPU and sorted by start, the row in `workloads` or `NOBODY`, and
         the number of the replica; shape ``(n_placements,)``.
+    unready : positions of placements that hardware has begun and not finished, ascending.
+    uuids : (host, index in the host) to the driver's name of that GPU, where known; no part of comparisons.
     """
 
     hosts: tuple[str | None, ...]
@@ -140,6 +153,8 @@ class Layout:
     gpu_pattern: Index
     occupant: Index
     replica: Index
+    unready: tuple[int, ...] = ()
+    uuids: Mapping[GpuKey, str] = field(default_factory=dict)
 
     # -- building --------------------------------------------------------------------------------------------------
 
@@ -159,17 +174,23 @@ class Layout:
         rows: list[tuple[int, int, int]] = []
         occupants: list[int] = []
         replicas: list[int] = []
-        seen: set[tuple[str | None, int]] = set()
+        unready: list[int] = []
+        uuids: dict[GpuKey, str] = {}
+        seen: set[GpuKey] = set()
         for gpu in gpus:
             if (gpu.host, gpu.gpu) in seen:
                 raise SpecError(f"{gpu_label(gpu.host, gpu.gpu)} stands twice in the layout")
             seen.add((gpu.host, gpu.gpu))
+            if gpu.uuid is not None:
+                uuids[gpu.host, gpu.gpu] = gpu.uuid
             key = (gpu.model, gpu.mode, tuple((slot.profile, slot.start) for slot in gpu.slots))
             if key not in known:
                 known[key] = patterns.setdefault(_pattern_of(gpu), len(patterns))
             rows.append((hosts.setdefault(gpu.host, len(hosts)), gpu.gpu, known[key]))
             for slot in sorted(gpu.slots, key=lambda slot: slot.start):
                 held = slot.workload is not None
+                if not slot.ready:
+                    unready.append(len(occupants))
                 occupants.append(workloads.setdefault(slot.workload, len(workloads)) if slot.workload is not None else NOBODY)
                 replicas.append(slot.replica or 0 if held else NOBODY)
         gpu_host, gpu_index, gpu_pattern = np.ascontiguousarray(np.array(rows, dtype=np.int32).reshape(-1, 3).T)
@@ -182,6 +203,8 @@ class Layout:
             gpu_pattern,
             np.array(occupants, dtype=np.int32),
             np.array(replicas, dtype=np.int32),
+            tuple(unready),
+            uuids,
         )
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -215,9 +238,47 @@ class Layout:
                     placement.start,
                     self.workloads[who] if held else None,
                     int(self.replica[position]) if held else None,
+                    position not in self._unready,
                 )
             )
-        return GpuLayout(self.hosts[self.gpu_host[row]], int(self.gpu_index[row]), pattern.model, pattern.mode, tuple(slots))
+        host, index = self.hosts[self.gpu_host[row]], int(self.gpu_index[row])
+        return GpuLayout(host, index, pattern.model, pattern.mode, tuple(slots), self.uuids.get((host, index)))
+
+    @cached_property
+    def _unready(self) -> frozenset[int]:
+        return frozenset(self.unready)
+
+    @cached_property
+    def rows(self) -> Mapping[GpuKey, int]:
+        """(host, index in the host) of each GPU to its row."""
+        hosts = [self.hosts[host] for host in self.gpu_host.tolist()]
+        return {key: row for row, key in enumerate(zip(hosts, self.gpu_index.tolist(), strict=True))}
+
+    def only(self, keys: Iterable[GpuKey]) -> Layout:
+        """Return the layout of some of the GPUs, in the order of this layout.
+
+        Raises
+        ------
+        KeyError
+            A GPU is not in the layout.
+        """
+        rows = np.array(sorted({self.rows[key] for key in keys}), dtype=np.int64)
+        chosen = np.zeros(len(self), dtype=np.bool_)
+        chosen[rows] = True
+        kept = np.repeat(chosen, np.diff(self.offsets))
+        place = np.cumsum(kept) - 1
+        return Layout(
+            self.hosts,
+            self.patterns,
+            self.workloads,
+            self.gpu_host[rows],
+            self.gpu_index[rows],
+            self.gpu_pattern[rows],
+            self.occupant[kept],
+            self.replica[kept],
+            tuple(int(place[position]) for position in self.unready if kept[position]),
+            {key: uuid for key, uuid in self.uuids.items() if chosen[self.rows[key]]},
+        )
 
     def __iter__(self) -> Iterator[GpuLayout]:
         return (self.gpu(row) for row in range(len(self)))
@@ -272,8 +333,10 @@ class Layout:
                 "gpu": gpu.gpu,
                 "model": gpu.model,
                 "mode": gpu.mode,
+                **({} if gpu.uuid is None else {"uuid": gpu.uuid}),
                 "placements": [
                     {"profile": slot.profile, "start": slot.start, "workload": slot.workload, "replica": slot.replica}
+                    | ({} if slot.ready else {"ready": False})
                     for slot in gpu.slots
                 ],
             }
@@ -335,9 +398,9 @@ def _gpu_from_data(entry: object, position: int) -> GpuLayout:
         "workload": (str, type(None)),
         "replica": (int, type(None)),
     }
-    values = _fields(entry, kinds, f"layout[{position}]")
+    values = _fields(entry, kinds, f"layout[{position}]", {"uuid": (str,)})
     slots = [
-        Slot(**_fields(slot, slot_kinds, f"layout[{position}].placements[{row}]"))
+        Slot(**_fields(slot, slot_kinds, f"layout[{position}].placements[{row}]", {"ready": (bool,)}))
         for row, slot in enumerate(values.pop("placements"))
     ]
     for row, slot in enumerate(slots):
@@ -346,16 +409,19 @@ def _gpu_from_data(entry: object, position: int) -> GpuLayout:
     return GpuLayout(**values, slots=tuple(slots))
 
 
-def _fields(entry: object, kinds: Mapping[str, tuple[type, ...]], where: str) -> dict[str, Any]:
+def _fields(
+    entry: object, kinds: Mapping[str, tuple[type, ...]], where: str, optional: Mapping[str, tuple[type, ...]]
+) -> dict[str, Any]:
     if not isinstance(entry, Mapping):
         raise SpecError(f"{where}: a mapping is wanted, not {type(entry).__name__}")
     for name in chain(kinds, entry):
-        if name not in kinds:
-            raise SpecError(f"{where}: unknown field {name!r}; fields are {', '.join(kinds)}")
+        known = kinds.get(name) or optional.get(name)
+        if known is None:
+            raise SpecError(f"{where}: unknown field {name!r}; fields are {', '.join((*kinds, *optional))}")
         if name not in entry:
             raise SpecError(f"{where}: field {name!r} is missing")
-        if not isinstance(entry[name], kinds[name]) or isinstance(entry[name], bool):
-            raise SpecError(f"{where}.{name}: {entry[name]!r} is not {' or '.join(k.__name__ for k in kinds[name])}")
+        if not isinstance(entry[name], known) or (isinstance(entry[name], bool) and bool not in known):
+            raise SpecError(f"{where}.{name}: {entry[name]!r} is not {' or '.join(k.__name__ for k in known)}")
         if isinstance(entry[name], int) and not 0 <= entry[name] < 2**31:
             raise SpecError(f"{where}.{name}: {entry[name]} is not between 0 and 2,147,483,647")
     return dict(entry)

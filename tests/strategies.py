@@ -64,6 +64,31 @@ def layouts(draw: st.DrawFn, *, max_gpus: int = 5) -> Layout:
 
 
 @st.composite
+def layout_pairs(draw: st.DrawFn, *, models: list[str] | None = None, most_gpus: int = 4) -> tuple[Layout, Layout]:
+    """Two layouts of the same GPUs, with replicas that stay, move, begin and end; a replica has one or two pieces."""
+    kinds = draw(st.lists(st.sampled_from(models or list(catalog.names())), min_size=1, max_size=2, unique=True))
+    gpus = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=most_gpus))
+    pair = []
+    for goal in (False, True):
+        crew = [(name, replica) for name in ("a", "b", "c") for replica in range(6)] * (1 + draw(st.booleans()))
+        crew = draw(st.permutations(crew))
+        side = []
+        for index, model in enumerate(gpus):
+            modes = catalog.gpu(model).modes
+            mode = draw(st.sampled_from(modes[:3] if "mig" in modes else modes))
+            slots = []
+            for placement in draw(legal_placements(catalog.gpu(model).geometry(mode))):
+                who = crew.pop() if crew and draw(st.integers(0, 3)) else (None, None)
+                ready = who[0] is not None or goal or draw(st.integers(0, 9)) > 0
+                slots.append(Slot(placement.profile.name, placement.start, *who, ready))
+            side.append(
+                GpuLayout(f"h{index // 2}", index % 2, model, mode if slots or draw(st.booleans()) else None, tuple(slots))
+            )
+        pair.append(Layout.of(side))
+    return pair[0], pair[1]
+
+
+@st.composite
 def workloads(draw: st.DrawFn) -> Workload:
     """A workload with any legal demand."""
     fields: dict[str, object] = {}
