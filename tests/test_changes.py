@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from independent import legal, rules
 from strategies import layout_pairs
 
 from partitioner import catalog
-from partitioner.changes import Changes, State, Step, diff
+from partitioner.changes import Changes, State, Step, diff, renumbered
 from partitioner.errors import InfeasibleError, SpecError, TargetError
 from partitioner.fleet import Fleet
 from partitioner.layout import GpuLayout, Layout, Slot
@@ -289,3 +290,21 @@ def test_all_models_can_be_changed() -> None:
             for step in diff(a, b):
                 state.perform(step)
             assert state.layout() == b
+
+
+@given(layout_pairs())
+def test_renumbering_keeps_workloads_where_they_are_and_moves_fewer(pair: tuple[Layout, Layout]) -> None:
+    base, goal = pair
+    found = renumbered(goal, base)
+    where = [(a.workload, a.host, a.gpu, a.profile, a.start) for a in found.assignments()]
+    assert where == [(a.workload, a.host, a.gpu, a.profile, a.start) for a in goal.assignments()]
+    crew = [sorted((a.workload, a.replica) for a in side.assignments()) for side in (found, goal)]
+    assert len(set(crew[0])) == len(set(crew[1]))  # as many replicas as before, none merged
+    assert renumbered(found, base) == found
+    common = {(a.workload, a.replica, a.host, a.gpu, a.profile, a.start) for a in base.assignments()}
+    stay = [
+        len(common & {(a.workload, a.replica, a.host, a.gpu, a.profile, a.start) for a in side.assignments()})
+        for side in (found, goal)
+    ]
+    single = all(count == 1 for count in Counter((a.workload, a.replica) for side in pair for a in side.assignments()).values())
+    assert not single or stay[0] >= stay[1]
