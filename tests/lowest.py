@@ -7,7 +7,8 @@ import tomllib
 from pathlib import Path
 
 project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
-wanted = [*project["dependencies"], *project["optional-dependencies"]["notebook"]]
+extras = project["optional-dependencies"]
+wanted = [*project["dependencies"], *extras["notebook"], *extras["nvml"]]
 for requirement in wanted:
     match = re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[.*\])?>=([0-9.]+)", requirement)
     if not match:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ from partitioner.changes import diff
 from partitioner.changes.step import Kind, Place, Step
 from partitioner.errors import InUseError, TargetError
 from partitioner.layout import GpuLayout, Layout, Slot
-from partitioner.nvml import NvmlTarget, compare_with_catalogue
-from partitioner.nvml.models import catalogued, model_of
+from partitioner.nvml import NvmlTarget, catalogue_file, compare_with_catalogue, model_of
+from partitioner.nvml.models import catalogued, derived
+from partitioner.nvml.target import default_state
 from partitioner.targets import Instance, Occupant, StateFolder, Target
 
 HOST = "bare-01"
@@ -144,6 +146,17 @@ def test_the_user_without_privileges_sees_processes_of_mig_devices(opened: Open)
     assert only(target).mode == "whole"
     assert all(profile.places is None for profile in target.status().gpus[0].profiles)
     assert compare_with_catalogue(target) == ()  # places were not compared, the rest agrees
+
+
+def test_where_the_ledger_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert default_state().path == Path("/var/lib/gpu-partitioner")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_STATE_HOME", "/home/ada/state")
+    assert default_state().path == Path("/home/ada/state/gpu-partitioner")
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert default_state().path == Path("/home/ada/.local/state/gpu-partitioner")
 
 
 # -- creating and destroying -------------------------------------------------------------------------------------------
@@ -410,8 +423,6 @@ def test_the_derived_model_follows_from_the_reading_alone(opened: Open) -> None:
 
 def test_a_derived_model_of_the_same_geometry_plans_alike(opened: Open) -> None:
     """Made from the reading alone, without the catalogue, every MIG GPU has the catalogue's layouts."""
-    from partitioner.nvml.models import derived
-
     for name in ("A100-80GB", "A30-24GB", "H100-80GB", "RTX-PRO-6000-96GB"):
         _, target = opened(name)
         (gpu,) = target.status().gpus
@@ -439,6 +450,51 @@ def test_a_gpu_that_is_not_catalogued_is_derived(opened: Open) -> None:
     assert slots(target) == ["3g.40gb@4"]
     assert [(d.gpu, d.what, d.geometric) for d in compare_with_catalogue(target)] == [(0, "model", True), (1, "model", True)]
     assert "NVIDIA GeForce Z1 (PCI device id 0x7002)" in str(compare_with_catalogue(target)[1])
+
+
+@pytest.mark.parametrize("name", [*MIG_MODELS, "T4"])
+def test_a_reading_becomes_a_file_for_the_catalogue(opened: Open, name: str, tmp_path: Path) -> None:
+    machine, target = opened(name)
+    with machine.locked() as content:
+        content.models[0].name = b'NVIDIA "Z9" 7\xc3\xbc\\x'
+        content.models[0].pci_device_id = 0x7001
+    reading = target.status()
+    (gpu,) = reading.gpus
+    path = tmp_path / "z9.toml"
+    path.write_text(catalogue_file(reading, gpu, read_on=date(2026, 3, 1)), encoding="utf-8")
+    model = catalog.check(path)
+    assert model.record.product_names == (gpu.name,)
+    assert model.pci_device_ids == (0x7001,)
+    assert model.record.as_of == date(2026, 3, 1)
+    assert "580.95.05" in model.record.sources["driver"].title
+    assert model.name == model_of(gpu).name
+    assert model.record.mig == model_of(gpu).record.mig
+
+
+def test_the_file_of_a_reading_may_be_in_the_catalogue_already(opened: Open, tmp_path: Path) -> None:
+    machine, target = opened(Card(A100, mig=True))
+    _with_other_starts(machine)
+    reading = target.status()
+    path = tmp_path / "as-read.toml"
+    path.write_text(catalogue_file(reading, reading.gpus[0], read_on=date(2026, 3, 1)), encoding="utf-8")
+    model = catalog.add(path)
+    try:
+        assert only(target).model == model.name
+    finally:
+        catalog._models().pop(model.name)
+        catalog._spellings.cache_clear()
+
+
+def test_derived_models_are_found_by_name_and_not_listed(opened: Open) -> None:
+    before = catalog.names()
+    machine, target = opened(A100, "T4")
+    _with_other_starts(machine)
+    machine.lose(1)
+    other, lost = target.layout()
+    assert catalog.gpu(other.model).name.startswith("as-read-A100-80GB-")
+    assert catalog.gpu(lost.model).modes == ("whole",)
+    assert catalog.names() == before
+    assert catalog.gpu("NVIDIA A100-SXM4-80GB").name == A100
 
 
 def test_other_memory_sizes_are_told_and_change_no_geometry(opened: Open) -> None:

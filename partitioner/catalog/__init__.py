@@ -1,6 +1,7 @@
 """The GPUs the product knows: one TOML file for each model, with sources; look-up by any name in use.
 
-`names` lists them, `gpu` looks one up, `add` reads a user's own file, `profile_by_id` is the look-up a driver needs.
+`names` lists them, `gpu` looks one up, `add` reads a user's own file, `profile_by_id` is the look-up a driver needs;
+`add_derived` lets a model that was made from a driver's answers be looked up, without being listed.
 This package must not know workloads, fleets or plans.
 """
 
@@ -19,7 +20,7 @@ from partitioner.documents import Document, parse, problems_of, read
 from partitioner.errors import Problem, SpecError, did_you_mean
 from partitioner.geometry import Profile
 
-__all__ = ["GpuModel", "add", "check", "driver_name", "gpu", "names", "profile_by_id", "profile_exists"]
+__all__ = ["GpuModel", "add", "add_derived", "check", "driver_name", "gpu", "names", "profile_by_id", "profile_exists"]
 
 
 @cache
@@ -50,6 +51,9 @@ def _field_names() -> set[str]:
 
     kinds = [kind for kind in vars(records).values() if isinstance(kind, type) and issubclass(kind, records.Record)]
     return {name for kind in kinds for name in kind.model_fields}
+
+
+_derived: dict[str, GpuModel] = {}  # by exact name; they take part in no other look-up
 
 
 def names() -> tuple[str, ...]:
@@ -99,6 +103,8 @@ def gpu(name: str | int | GpuModel) -> GpuModel:
     models = _models()
     if name in models:
         return models[str(name)]
+    if name in _derived:
+        return _derived[str(name)]
     device_id = parse_pci_device_id(name)
     if device_id is not None:
         return models[
@@ -194,3 +200,17 @@ def add(path: str | os.PathLike[str]) -> GpuModel:
     models[model.name] = model
     _spellings.cache_clear()
     return model
+
+
+def add_derived(model: GpuModel) -> GpuModel:
+    """Let a model that is in no file be looked up by its exact name in this process; nothing else finds or lists it.
+
+    Raises
+    ------
+    SpecError
+        The name is taken by a GPU with another geometry.
+    """
+    known = _models().get(model.name) or _derived.setdefault(model.name, model)
+    if known.record.mig != model.record.mig:
+        raise SpecError(f"GPU name {model.name!r} is taken; choose another")
+    return known

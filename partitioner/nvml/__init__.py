@@ -6,8 +6,9 @@ when a target is made, by `library` alone. Must not know plans, solvers, nor how
 
 from __future__ import annotations
 
+from partitioner.nvml.files import catalogue_file
 from partitioner.nvml.library import NvmlError, NvmlInUseError
-from partitioner.nvml.models import Difference, differences
+from partitioner.nvml.models import Difference, differences, model_of
 from partitioner.nvml.target import NvmlTarget
 from partitioner.nvml.values import GpuInstance, GpuReading, OfferedProfile, Process, Reading
 
@@ -21,7 +22,9 @@ __all__ = [
     "OfferedProfile",
     "Process",
     "Reading",
+    "catalogue_file",
     "compare_with_catalogue",
+    "model_of",
 ]
 
 

@@ -1,8 +1,8 @@
 """The GPU model of a reading: the catalogue's, or one made from what the driver says where the two differ.
 
 A driver knows its GPU better than any table. Where profiles, starts, extents or maxima differ from the catalogue, and where
-the GPU is not in it, a record is made from the reading and put into the catalogue of this process, under a name that says
-so and follows from the content alone. This module must not call the driver.
+the GPU is not in it, a record is made from the reading, which this process can look up under a name that says so and follows
+from the content alone. This module must not call the driver.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ UNREACHABLE = "unreachable-GPU"
 """Model of a GPU that does not answer: it can only stay as it is."""
 
 AS_READ = "as-read-"
-"""How names of derived models begin; not their ends, so that short names of the catalogue's own keep their meaning."""
+"""How names of derived models begin."""
 
 _AS_OF = date(2026, 11, 20)  # of the form of derived records; their content comes from the driver at hand
 _ATTRIBUTES = {7: "me", 8: "me", 10: "gfx", 11: "gfx", 12: "gfx", 17: "gfx", 13: "-me", 14: "-me", 15: "me.all", 16: "me.all"}
@@ -152,7 +152,7 @@ def _of_profile(gpu: GpuReading, model: GpuModel, record: MigProfileRecord, offe
 
 
 def model_of(gpu: GpuReading) -> GpuModel:
-    """Return the model of a GPU as this driver has it; a derived one is in the catalogue of this process afterwards.
+    """Return the model of a GPU as this driver has it; a derived one can be looked up in this process afterwards.
 
     Raises
     ------
@@ -160,11 +160,11 @@ def model_of(gpu: GpuReading) -> GpuModel:
         The driver's profiles contradict themselves.
     """
     if not gpu.reachable:
-        return catalog.add_model(GpuModel(_record(UNREACHABLE, "unknown", 0)))
+        return catalog.add_derived(GpuModel(_record(UNREACHABLE, "unknown", 0)))
     base = catalogued(gpu)
     if base is not None and not any(difference.geometric for difference in differences(gpu)):
         return base
-    return catalog.add_model(GpuModel(derived(gpu, base)))
+    return catalog.add_derived(GpuModel(derived(gpu, base)))
 
 
 def profile_names(gpu: GpuReading, model: GpuModel) -> Mapping[int, str]:
