@@ -240,11 +240,13 @@ class Fleet:
     Parameters
     ----------
     hosts : the hosts; names unique.
+    modes : modes or families of modes that its GPUs can be put in, e.g. ``("mig", "whole")`` on bare metal, where there
+        is no hypervisor that time-slices vGPUs; None means all.
 
     Raises
     ------
     SpecError
-        There is no host, or a name stands twice.
+        There is no host, a name stands twice, or a mode is unknown.
 
     Examples
     --------
@@ -254,9 +256,12 @@ class Fleet:
     """
 
     hosts: Annotated[tuple[Host, ...], Field(min_length=1)]
+    modes: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _unique(self) -> Fleet:
+        if self.modes is not None:
+            catalog.check_modes(self.modes)
         seen: set[str] = set()
         for host in self.hosts:
             if host.name in seen:

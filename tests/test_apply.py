@@ -243,6 +243,18 @@ def test_a_rollback_that_fails_is_said() -> None:
     assert apply(diff(target.layout(), B), target).layout == B
 
 
+def test_a_gpu_whose_mode_was_not_set_is_emptied_when_taken_back(tmp_path: Path) -> None:
+    now = Layout.of([GpuLayout("h0", 0, "A100-80GB", None)])
+    goal = Layout.of([GpuLayout("h0", 0, "A100-80GB", "mig", (Slot("3g.40gb", 4, "a", 0),))])
+    target = _target(now, 3, StateFolder(tmp_path))
+    with pytest.raises(StepError) as caught:
+        apply(diff(now, goal), target)
+    assert caught.value.rolled_back
+    assert target.layout().gpu(0).slots == ()
+    apply(diff(target.layout(), goal), target)
+    assert rollback(target).layout.gpu(0).slots == ()
+
+
 def test_a_target_that_lies_is_found_out() -> None:
     now = Layout.of([GpuLayout("h0", 0, "A100-80GB", "mig")])
     goal = Layout.of([GpuLayout("h0", 0, "A100-80GB", "mig", (Slot("3g.40gb", 4), Slot("1g.10gb", 0)))])
@@ -301,6 +313,31 @@ def test_a_killed_run_is_rolled_back_by_the_next(at: int, tmp_path: Path) -> Non
     assert rollback(other).layout == A
     with pytest.raises(TargetError, match="rolled back already"):
         rollback(other)
+
+
+def test_a_run_killed_after_its_last_step_is_ended_by_the_next(tmp_path: Path) -> None:
+    def kill(done: int, total: int, step: Step | None) -> None:
+        if step is None:
+            raise _Killed
+
+    target = _target(A, state=StateFolder(tmp_path))
+    with pytest.raises(_Killed):
+        apply(diff(A, B), target, progress=kill)
+    assert not apply(diff(A, B), target)
+    apply(diff(B, C), target)
+    assert rollback(target).layout == B
+
+
+@pytest.mark.parametrize("at", range(1, STEPS))
+def test_killed_while_a_fault_is_taken_back(at: int, tmp_path: Path) -> None:
+    target = _Watched(_fleet(A), A, STEPS, state=StateFolder(tmp_path))
+    target.kill_before = STEPS + at
+    try:
+        apply(diff(A, B), target)
+    except (_Killed, StepError):
+        target.kill_before = None
+    if target.layout() != A:
+        assert rollback(target).layout == A
 
 
 @pytest.mark.parametrize("at", range(1, len(diff(B, A)) + 1))
@@ -458,6 +495,17 @@ def test_another_board_is_refused() -> None:
     apply(diff(with_uuids("a"), B), _target(with_uuids("a")))
     with pytest.raises(DriftError, match="other boards") as caught:
         apply(diff(with_uuids("a"), B), _target(with_uuids("b")))
+    assert "h0/gpu0 (A100-80GB): is the board GPU-b0, was GPU-a0" in caught.value.findings
+
+
+def test_another_board_is_not_rolled_back(tmp_path: Path) -> None:
+    def with_uuids(layout: Layout, mark: str) -> Layout:
+        return Layout.of(GpuLayout(g.host, g.gpu, g.model, g.mode, g.slots, f"GPU-{mark}{g.gpu}") for g in layout)
+
+    target = _target(with_uuids(A, "a"), state=StateFolder(tmp_path))
+    apply(diff(target.layout(), B), target)
+    with pytest.raises(DriftError, match="not as the last apply left it") as caught:
+        rollback(_target(with_uuids(B, "b"), state=StateFolder(tmp_path)))
     assert "h0/gpu0 (A100-80GB): is the board GPU-b0, was GPU-a0" in caught.value.findings
 
 

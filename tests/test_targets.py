@@ -118,6 +118,10 @@ def test_what_has_no_half_way() -> None:
     gpu = SimulatedTarget(FLEET).layout().gpu(0)
     assert begun(gpu, Step("mode", "h0", 0, MODEL, "whole", before="mig")) is None
     assert begun(gpu, START) is None
+    half = begun(gpu, DESTROY)
+    assert half is not None
+    assert begun(half, DESTROY) is None
+    assert begun(GpuLayout("h0", 2, "T4", "whole"), Step("create", "h0", 2, "T4", "whole", "whole", 0)) is None
     assert begun(gpu, Step("create", "h0", 0, MODEL, "mig", "3g.40gb", 4)) is None  # it is there already
 
 
@@ -172,6 +176,25 @@ def test_two_that_are_open_see_each_others_steps(tmp_path: Path) -> None:
     one.perform(Step("create", "h0", 1, MODEL, "mig", "1g.10gb", 0))
     assert other.layout() == one.layout() == SimulatedTarget.open(path).layout()
     assert len(one.layout().gpu(1).slots) == 2
+
+
+def test_a_step_adds_one_line(tmp_path: Path) -> None:
+    target = SimulatedTarget.open(_file(tmp_path))
+    for count, step in enumerate((MIG, CREATE, Step("destroy", "h0", 1, MODEL, "mig", "3g.40gb", 4))):
+        target.perform(step)
+        assert len(_kept(tmp_path).read_text().splitlines()) == 2 + count
+
+
+def test_a_step_that_cannot_be_kept_is_not_done(tmp_path: Path) -> None:
+    target = SimulatedTarget.open(_file(tmp_path))
+    before = target.layout()
+    (tmp_path / "fleet.yaml.state").symlink_to("nowhere")
+    with pytest.raises(TargetError, match="the state folder cannot be made"):
+        target.perform(MIG)
+    (tmp_path / "fleet.yaml.state").unlink()
+    assert target.layout() == before
+    target.perform(MIG)
+    assert SimulatedTarget.open(tmp_path / "fleet.yaml").layout() == target.layout() != before
 
 
 def _kept(folder: Path) -> Path:

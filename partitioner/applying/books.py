@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from partitioner.applying.drift import differences
+from partitioner.applying.drift import differences, other_boards
 from partitioner.applying.position import Position, by_key, position, touched
 from partitioner.changes import Changes, diff
 from partitioner.errors import DriftError
@@ -103,7 +103,8 @@ def check_way(run: Run, now: Layout, *, target: str) -> None:
     DriftError
         It is not.
     """
-    findings: list[str] = []
+    here = touched(now, run.base.rows, target=target)
+    findings = other_boards(by_key(run.base).values(), here.values())
     goal, moving = by_key(run.goal), run.changes.base.rows if run.ended is None else {}
     try:
         if moving:
@@ -112,12 +113,13 @@ def check_way(run: Run, now: Layout, *, target: str) -> None:
         if not error.findings:
             raise
         findings.extend(error.findings)
-    here = touched(now, goal, target=target)
     for key, gpu in goal.items():
         if key not in moving:
             findings.extend(differences(gpu, here[key]))
     if findings:
-        raise DriftError(f"{target}: is not as the last apply left it; diff to the layout that you want instead", findings)
+        raise DriftError(
+            f"{target}: is not as the last apply left it; diff to the layout that you want instead", dict.fromkeys(findings)
+        )
 
 
 def _is_on_way(run: Run, now: Layout) -> bool:

@@ -43,7 +43,8 @@ def step_error(where: Position, outcome: Outcome, taken: Return) -> StepError:
     step, done = outcome.remaining[0], (*where.done, *outcome.done)
     number, total = len(done) + 1, len(done) + len(outcome.remaining)
     what = step.kind if step.place is None else f"{step.kind} {step.profile}@{step.start}"
-    message = f"{step.label} ({step.model}): step {number} of {total}, {what}, failed: {outcome.error}; {taken.text}"
+    gpu = f"{step.label} ({step.model}): "
+    message = f"{gpu}step {number} of {total}, {what}, failed: {str(outcome.error).removeprefix(gpu)}; {taken.text}"
     return StepError(message, step=step, done=done, remaining=outcome.remaining, rolled_back=taken.succeeded)
 
 

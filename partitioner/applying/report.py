@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from partitioner.changes import Step
@@ -67,11 +67,9 @@ class Report:
 
     def __str__(self) -> str:
         """One line for each step with what it took, and the sum."""
-        times: tuple[float | None, ...] = self.durations_s or (None,) * len(self.steps)
-        lines = [
-            f"{number:>4}  {'' if took is None else f'{took:.3f} s':>9}  {step}"
-            for number, (step, took) in enumerate(zip(self.steps, times, strict=True), len(self.skipped) + 1)
-        ]
+        times = [f"{took:.3f} s".rjust(9) + "  " for took in self.durations_s] or [""] * len(self.steps)  # none of a dry run
+        first = len(self.skipped) + 1
+        lines = [f"{n:>4}  {took}{step}" for n, (took, step) in enumerate(zip(times, self.steps, strict=True), first)]
         return "\n".join([*lines, self.summary])
 
     def to_data(self) -> dict[str, Any]:
@@ -82,8 +80,8 @@ class Report:
             "dry_run": self.dry_run,
             "seconds": round(self.seconds, 6),
             "interruptions": list(self.interruptions),
-            "steps": [_step_data(step) for step in self.steps],
-            "skipped": [_step_data(step) for step in self.skipped],
+            "steps": [{"mark": step.mark} | step.to_data() for step in self.steps],
+            "skipped": [{"mark": step.mark} | step.to_data() for step in self.skipped],
             "durations_s": [round(duration, 6) for duration in self.durations_s],
             "layout": self.layout.to_data(),
         }
@@ -91,7 +89,3 @@ class Report:
     def to_json(self) -> str:
         """Return the report as JSON."""
         return json.dumps(self.to_data(), ensure_ascii=False, indent=1) + "\n"
-
-
-def _step_data(step: Step) -> dict[str, Any]:
-    return {"mark": step.mark, **{name: value for name, value in asdict(step).items() if value not in (None, "", ())}}

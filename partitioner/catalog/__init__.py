@@ -8,6 +8,7 @@ This package must not know workloads, fleets or plans.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
@@ -20,7 +21,18 @@ from partitioner.documents import Document, parse, problems_of, read
 from partitioner.errors import Problem, SpecError, did_you_mean
 from partitioner.geometry import Profile
 
-__all__ = ["GpuModel", "add", "add_derived", "check", "driver_name", "gpu", "names", "profile_by_id", "profile_exists"]
+__all__ = [
+    "GpuModel",
+    "add",
+    "add_derived",
+    "check",
+    "check_modes",
+    "driver_name",
+    "gpu",
+    "names",
+    "profile_by_id",
+    "profile_exists",
+]
 
 
 @cache
@@ -65,6 +77,25 @@ def names() -> tuple[str, ...]:
     True
     """
     return tuple(sorted(_models()))
+
+
+def check_modes(modes: Sequence[str]) -> tuple[str, ...]:
+    """Return modes or families of modes (``mig``, ``vgpu``, ``vgpu-equal``, ``vgpu-equal-8``, ``vgpu-mixed``, ``whole``).
+
+    Raises
+    ------
+    SpecError
+        One is no mode of any GPU, or there is none; names the near matches.
+    """
+    wanted = (modes,) if isinstance(modes, str) else tuple(modes)
+    families = {mode for model in _models().values() for mode in model.modes} | {"vgpu", "vgpu-equal"}
+    for mode in wanted:
+        if mode not in families:
+            hint = did_you_mean(str(mode), sorted(families)) or "modes are mig, vgpu, vgpu-equal-<GB>, vgpu-mixed, whole"
+            raise SpecError(f"unknown mode {mode!r}; {hint}")
+    if not wanted:
+        raise SpecError("modes is empty; give at least one of mig, vgpu, whole, or None for all")
+    return wanted
 
 
 @cache

@@ -6,9 +6,8 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -161,7 +160,7 @@ class Changes:
             "interruptions": list(self.interruptions),
         }
         lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]
-        lines.append('"steps": ' + json_lines([_step_data(step) for step in self.steps]))
+        lines.append('"steps": ' + json_lines([step.to_data() for step in self.steps]))
         lines.append('"base": ' + json_lines(self.base.to_data()))
         lines.append('"goal": ' + json_lines(self.goal.to_data()))
         return "{\n" + ",\n".join(lines) + "\n}\n"
@@ -225,12 +224,6 @@ class Changes:
 
 _PARTS = {"steps", "base", "goal"}
 _STEPS = TypeAdapter(tuple[Step, ...], config=ConfigDict(extra="forbid"))
-
-
-def _step_data(step: Step) -> dict[str, Any]:
-    """Return the fields of a step that say something, with its mark first."""
-    data = {name: value for name, value in asdict(step).items() if value not in (None, "", ())}
-    return data | {"host": step.host}
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from partitioner.layout import gpu_label
 
@@ -89,6 +89,13 @@ class Step:
         """The replica as ``workload/replica``, None where the step is about none."""
         return None if self.workload is None else f"{self.workload}/{self.replica}"
 
+    def to_data(self) -> dict[str, Any]:
+        """Return the fields that say something, as plain data; the host always, a replica's source as its fields."""
+        data = {name: value for name in _FIELDS if (value := getattr(self, name)) not in (None, "", ()) or name == "host"}
+        if self.source is not None:
+            data["source"] = {name: getattr(self.source, name) for name in _PLACE_FIELDS}
+        return data
+
     def __str__(self) -> str:
         """One line: mark, GPU, what is done, and why."""
         text = f"{self.mark} {self.label} ({self.model}): {self._what}"
@@ -111,3 +118,7 @@ class Step:
                 return f"keep {instance}" + (f" with {self.who}" if self.who else "")
             case _:
                 return f"{self.kind} {instance}"
+
+
+_FIELDS = tuple(field.name for field in fields(Step))
+_PLACE_FIELDS = tuple(field.name for field in fields(Place))

@@ -3,7 +3,8 @@
 Reads arguments, calls the library, prints, and turns errors into messages and exit codes; nothing is decided here. The
 only part of the package that prints or exits. Everything heavy is imported inside the commands, so that help is instant.
 
-Exit codes: 0 done, 2 bad input, 3 something was left out of the plan, 130 interrupted.
+Exit codes: 0 done, 2 bad input, 3 something was left out of the plan, 4 the target failed, 5 there are differences (where
+asked for), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -15,28 +16,30 @@ from typing import Annotated
 
 import typer
 
-from partitioner.cli import calibration, catalog, explain, plan
+from partitioner.cli import calibration, catalog, changing, explain, export, plan, status, watch
+from partitioner.cli.codes import BAD_INPUT, FAILED, INTERRUPTED, OUTPUT_CLOSED
 from partitioner.cli.output import printable
-from partitioner.errors import PartitionerError
-
-BAD_INPUT, INTERRUPTED, OUTPUT_CLOSED = 2, 130, 1
+from partitioner.errors import PartitionerError, TargetError
 
 _HELP = """Cut NVIDIA GPUs (MIG, vGPU, whole) for what has to run, provably best.
 
 \b
-Examples:
+Plan:
   partitioner plan workloads.yaml --gpu A100-80GB           fewest GPUs that hold everything
   partitioner plan 4g+2g+3x1g --gpu A100-80GB --gpus 1      does this fit on one GPU, and where?
-  partitioner plan workloads.yaml --fleet fleet.yaml --out plan.json --html plan.html
   partitioner catalog show A100-80GB                        what can be cut from this GPU
   partitioner schema workloads                              the form of a workload file
 
 \b
-A workload file is YAML or JSON:
-  - {name: chat, profile: 3g.40gb, count: 2}
-  - {name: embed, memory_gib: 8, count: 9}
+Make it so; --target nvml is this machine, sim:fleet.yaml a simulated fleet to try it on:
+  partitioner plan workloads.yaml --target sim:fleet.yaml --out plan.json
+  partitioner diff plan.json --target sim:fleet.yaml        which steps, and whom they interrupt
+  partitioner apply plan.json --target sim:fleet.yaml       carry them out; asks first
+  partitioner rollback --target sim:fleet.yaml              back to what was before
 
-Exit codes: 0 done, 2 bad input, 3 something was left out of the plan.
+\b
+A workload file: [{name: chat, profile: 3g.40gb, count: 2}, {name: embed, memory_gib: 8, count: 9}]
+Exit codes: 0 done, 2 bad input, 3 left out of the plan, 4 the target failed, 5 differences, 130 interrupted.
 """
 
 app = typer.Typer(
@@ -56,6 +59,12 @@ app.command("show")(plan.show)
 app.command("explain", help=explain.EXPLAIN_HELP, short_help="Say why a workload is placed as it is, or left out.")(
     explain.explain
 )
+app.command("status", help=status.STATUS_HELP, short_help="Show what is on a target, and who uses it.")(status.status)
+app.command("diff", help=changing.DIFF_HELP, short_help="Show the steps from what is there to a plan.")(changing.diff)
+app.command("apply", help=changing.APPLY_HELP, short_help="Carry out a plan or saved changes.")(changing.apply)
+app.command("rollback", help=changing.ROLLBACK_HELP, short_help="Undo the last apply.")(changing.rollback)
+app.command("watch", help=watch.WATCH_HELP, short_help="Say what changes on a target, as it happens.")(watch.watch)
+app.command("export", help=export.EXPORT_HELP, short_help="Write a plan in the form of another tool.")(export.export)
 app.command("schema", short_help="Print the JSON schema of a file, for editors.")(plan.schema)
 
 
@@ -89,7 +98,7 @@ def main() -> None:
             sys.stdout.flush()  # here, where a closed pipe can still be handled, not at the interpreter's end
     except PartitionerError as error:
         _complain(str(error))
-        sys.exit(BAD_INPUT)
+        sys.exit(FAILED if isinstance(error, TargetError) else BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader, `head` for one, has had enough

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from partitioner.cli.output import check_files, console, print_json, write_file
+from partitioner.cli.codes import DIFFERENT
+from partitioner.cli.output import check_files, console, counted, note, print_json, print_text, write_file
+from partitioner.cli.target import TargetName, opened
+from partitioner.errors import SpecError
 
 if TYPE_CHECKING:
     from partitioner.catalog import GpuModel
     from partitioner.geometry import Geometry, Profile
 
-app = typer.Typer(name="catalog", help="The GPUs known: list, show, or check a file of your own.", no_args_is_help=True)
+app = typer.Typer(name="catalog", help="The GPUs known: list, show, check a file of your own or a driver.", no_args_is_help=True)
 
 CatalogFiles = Annotated[
     list[Path] | None, typer.Option("--catalog", metavar="FILE", help="Your own GPU in TOML; may be repeated.")
@@ -77,14 +80,35 @@ def show(
             out.print(part)
 
 
-@app.command()
+CHECK_HELP = """Check your own GPU file, and show what it offers; or compare a driver with the catalogue.
+
+With --target nvml, lists where the profiles and possible placements that this machine's driver reports are not those of the
+catalogue. Possible placements take root. Exits with 5 where there are differences.
+
+\b
+Examples:
+  partitioner catalog check mine.toml
+  sudo partitioner catalog check --target nvml
+"""
+
+
+@app.command(help=CHECK_HELP, short_help="Check your own GPU file, or compare a driver with the catalogue.")
 def check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A GPU in TOML.", show_default=False)],
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A GPU in TOML.", show_default=False)] = None,
     *,
+    target: TargetName = None,
     catalog_files: CatalogFiles = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --target: print JSON and nothing else.")] = False,
 ) -> None:
-    """Check your own GPU file, and show what it offers."""
+    """Check your own GPU file, and show what it offers; or compare a driver with the catalogue."""
+    if (file is None) == (target is None):
+        raise SpecError("give either a FILE to check, or --target nvml to compare this machine's driver with the catalogue")
     add_catalog_files(catalog_files)
+    if file is None:
+        _check_driver(target, as_json=as_json)
+        return
+    if as_json:
+        raise SpecError("--json goes with --target; `partitioner catalog show GPU --catalog FILE --json` gives all of a file")
     from partitioner import catalog
     from partitioner.cli import tables
 
@@ -93,6 +117,41 @@ def check(
     out.print(f"{file} is valid. Use it with --catalog {file}.\n")
     for part in tables.description(model, width=out.width):
         out.print(part)
+
+
+def _check_driver(name: str | None, *, as_json: bool) -> None:
+    from partitioner.nvml import NvmlTarget, compare_with_catalogue
+
+    with opened(name) as target:
+        if not isinstance(target, NvmlTarget):
+            raise SpecError(
+                f"{target}: a simulated fleet is made of the catalogue, there is nothing to compare; use --target nvml"
+            )
+        reading = target.status()
+        found = compare_with_catalogue(target)
+    untold = [gpu.index for gpu in reading.gpus if gpu.profiles and all(offered.places is None for offered in gpu.profiles)]
+    unread = [gpu for gpu in reading.gpus if gpu.problem]
+    if as_json:
+        checked = [
+            {"index": gpu.index, "product": gpu.name, "profiles": len(gpu.profiles), "placements": gpu.index not in untold}
+            | {"problem": gpu.problem}
+            for gpu in reading.gpus
+        ]
+        differences = [difference.to_data() for difference in found]
+        print_json({"host": reading.host, "driver": reading.driver_version, "gpus": checked, "differences": differences})
+    else:
+        for difference in found:
+            print_text(str(difference))
+        gpus, profiles = counted(len(reading.gpus), "GPU"), counted(sum(len(gpu.profiles) for gpu in reading.gpus), "profile")
+        said = counted(len(found), "difference") if found else "no differences"
+        print_text(f"{target}, driver {reading.driver_version}: {gpus}, {profiles} compared, {said}")
+    for gpu in unread:
+        note(gpu.problem or "")
+    if untold:
+        names = ", ".join(f"gpu{index}" for index in untold)
+        note(f"{names}: the driver tells possible placements to root only; starts were not compared, run it with sudo")
+    if found:
+        raise typer.Exit(DIFFERENT)
 
 
 def _geometry_to_draw(model: GpuModel) -> Geometry:

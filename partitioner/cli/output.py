@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _ASCII_LINES = str.maketrans("─━│┃┼╇╪═", "--||+++=")  # for terminals without box drawing characters
+_SHOWN = 6
 _WIDTH_OF_PIPES = 160  # [columns]; rich would take 80, too narrow for tables that are to be searched
 
 
@@ -104,3 +105,31 @@ def write_file(path: Path, text: str) -> None:
 
     write(path, text)
     typer.echo(f"wrote {path}", err=True)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 GPU``, ``2 GPUs``, ``1,000 GPUs``.
+
+    Examples
+    --------
+    >>> counted(1, "step"), counted(2000, "step")
+    ('1 step', '2,000 steps')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def some(names: Sequence[str]) -> str:
+    """Return names with commas, the first six where there are more.
+
+    Examples
+    --------
+    >>> some("abcdefgh")
+    'a, b, c, d, e, f and 2 more'
+    """
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def note(text: str) -> None:
+    """Say something on standard error that is no error."""
+    for line in text.splitlines():
+        typer.echo(f"note: {printable(line)}", err=True)

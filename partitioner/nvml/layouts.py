@@ -19,6 +19,7 @@ from partitioner.targets import Instance, Occupant
 
 Ledger = Mapping[Instance, Occupant | None]
 WHOLE = "whole"
+BARE_METAL = ("mig", WHOLE)  # time-sliced vGPUs take a hypervisor
 
 
 def fleet_of(reading: Reading, ledger: Ledger) -> Fleet:
@@ -32,7 +33,7 @@ def fleet_of(reading: Reading, ledger: Ledger) -> Fleet:
     if not reading.gpus:
         raise TargetError(f"{reading.host}: the driver shows no GPU; check `nvidia-smi -L`")
     try:
-        return Fleet((Host(reading.host, tuple(_fleet_gpu(reading.host, gpu, ledger) for gpu in reading.gpus)),))
+        return Fleet((Host(reading.host, tuple(_fleet_gpu(reading.host, gpu, ledger) for gpu in reading.gpus)),), BARE_METAL)
     except SpecError as error:
         raise _contradiction(reading.host, error) from error
 

@@ -165,15 +165,15 @@ class SimulatedTarget:
             time.sleep(self.delay_s)
         if way in ("before", "hang"):
             said = f"no answer within {self.delay_s:g} s" if way == "hang" else "refused, as asked for"
-            raise TargetError(f"{step.label} ({step.model}): {step.kind}: {said}; run it again")
+            raise TargetError(f"{step.label} ({step.model}): {step.kind}: {said}")
         if way == "nothing":
             return
         if way == "half":
             self._begin(step)
-            raise TargetError(f"{step.label} ({step.model}): {step.kind}: stopped half way, as asked for; run it again")
+            raise TargetError(f"{step.label} ({step.model}): {step.kind}: stopped half way, as asked for")
         self._carry_out(step)
         if way == "after":
-            raise TargetError(f"{step.label} ({step.model}): {step.kind}: an error, as asked for, although done; read it again")
+            raise TargetError(f"{step.label} ({step.model}): {step.kind}: an error, as asked for, although done")
 
     def _carry_out(self, step: Step) -> None:
         touched = [(step.host, step.gpu)] if step.source is None else [(step.host, step.gpu), (step.source.host, step.source.gpu)]
