@@ -100,6 +100,12 @@ class Changes:
         """Replicas that do not run for a while, as ``workload/replica``, each once."""
         return tuple(dict.fromkeys(who for step in self.steps if step.kind == "drain" for who in step.interrupts))
 
+    @cached_property
+    def endings(self) -> tuple[str, ...]:
+        """Replicas that the goal does not have and that are stopped for good, as ``workload/replica``, each once."""
+        stopped = dict.fromkeys(step.who or "" for step in self.steps if step.kind == "drain" and not step.interrupts)
+        return tuple(stopped)
+
     @property
     def gpus(self) -> tuple[GpuKey, ...]:
         """The GPUs concerned: (host, index in the host)."""
@@ -107,7 +113,7 @@ class Changes:
 
     @property
     def summary(self) -> str:
-        """All in one line, e.g. ``2 to create, 1 to destroy, 3 kept; interrupts nobody``."""
+        """All in one line, e.g. ``2 to create, 1 to destroy, 3 kept; interrupts nobody; ends web/0``."""
         if not self.steps:
             return "nothing to do"
         words = {"create": "to create", "destroy": "to destroy", "mode": "to change mode", "move": "to move"}
@@ -115,7 +121,8 @@ class Changes:
         parts = [f"{self._counts[kind]:,} {word}" for kind, word in words.items() if self._counts[kind]]
         stopped = self.interruptions
         interrupts = "nobody" if not stopped else f"{_some(stopped)} ({self.peak_interruptions} at a time)"
-        return f"{', '.join(parts)}; interrupts {interrupts}"
+        ends = f"; ends {_some(self.endings)}" if self.endings else ""
+        return f"{', '.join(parts)}; interrupts {interrupts}{ends}"
 
     # -- text ------------------------------------------------------------------------------------------------------
 
