@@ -16,6 +16,8 @@ from partitioner.errors import PartitionerError
 if TYPE_CHECKING:
     from benchmarks.planner.fleets import Outcome
     from benchmarks.planner.mixes import Mix
+    from benchmarks.planner.online import Contest
+    from benchmarks.planner.online_speed import Speed
     from benchmarks.planner.quality import Rival
     from benchmarks.planner.service_quality import ServiceComparison
 
@@ -69,6 +71,23 @@ def _parser() -> argparse.ArgumentParser:
     known = "demands, hosts, few-hosts, spread, exclusions, failures (all)"
     add.add_argument("--cases", nargs="+", default=[], metavar="NAME", help=known)
     add.set_defaults(run=_fleets)
+    add = commands.add_parser("reconfigure", help="fragmented fleets: GPUs and moves against greedy evacuation")
+    add.add_argument("--sizes", type=_positive, nargs="+", default=[1_000, 10_000, 100_000], metavar="N", help="GPUs")
+    add.add_argument(
+        "--mixes", nargs="+", default=["uniform", "small-heavy", "large-heavy"], metavar="NAME", help="mixes of profiles"
+    )
+    add.add_argument("--occupancy", type=_share, nargs="+", default=[0.5, 0.7], metavar="X", help="share of memory slices taken")
+    add.set_defaults(run=_reconfigure)
+    add = commands.add_parser("online", help="requests that come and go: acceptance against rivals and a bound, and speed")
+    add.add_argument("--mixes", nargs="+", default=[], metavar="NAME", help="mixes of profiles (all)")
+    loads = [0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2]
+    add.add_argument("--loads", type=_load, nargs="+", default=loads, metavar="X", help="offered loads in slices (0.6 to 1.2)")
+    add.add_argument("--gpus", type=_positive, default=100, metavar="N", help="GPUs of the acceptance (100)")
+    add.add_argument("--requests", type=_positive, default=30_000, metavar="N", help="requests counted for each seed (30,000)")
+    add.add_argument("--seeds", type=_positive, default=4, metavar="N", help="runs to add up (4)")
+    add.add_argument("--budget", type=_positive, default=5, metavar="N", help="most migrations to make room for a request (5)")
+    add.add_argument("--speed", type=_positive, nargs="*", default=[1_000, 100_000], metavar="N", help="GPUs of the speed rows")
+    add.set_defaults(run=_online)
     for command in commands.choices.values():
         command.add_argument("--seed", type=_seed, default=1, help="of all random numbers (1)")
     return parser
@@ -91,6 +110,26 @@ def _seconds(text: str) -> float:
         number = 0.0
     if not 0 < number <= 86_400:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0, at most 86,400")
+    return number
+
+
+def _share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and below 1")
+    return number
+
+
+def _load(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.01 <= number <= 10:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a load from 0.01 to 10")
     return number
 
 
@@ -296,6 +335,106 @@ def _fleet_row(outcome: Outcome) -> list[object]:
         _deadline(case.seconds, kept=outcome.in_time),
         _wanted(case.gap),
         "yes" if outcome.holds else "NO",
+    ]
+
+
+def _reconfigure(options: argparse.Namespace) -> tuple[str, bool]:
+    from benchmarks.planner.mixes import mixes
+    from benchmarks.planner.reconfigure import compare
+
+    cases = product(mixes(options.mixes), options.occupancy, options.sizes)
+    found = [compare(mix, size, occupancy=occupancy, seed=options.seed) for mix, occupancy, size in cases]
+    columns = [
+        "mix",
+        "occupancy",
+        "GPUs",
+        "in use",
+        "instances",
+        "GPUs after",
+        "moves",
+        "in sequence",
+        "proven",
+        "plan",
+        "deadline",
+    ]
+    body = table(
+        [*columns, "GPUs after evacuation", "moves of evacuation", "fewest with as many", "its time", "holds"],
+        [
+            [
+                result.mix,
+                f"{result.occupancy:.0%}",
+                result.gpus,
+                result.used,
+                result.instances,
+                result.planner.gpus,
+                result.planner.moves,
+                result.sequential,
+                "both" if result.proven else "NO",
+                seconds(result.planner.seconds),
+                "" if result.deadline_s is None else seconds(result.deadline_s),
+                result.evacuation.gpus,
+                result.evacuation.moves,
+                "not proven" if result.as_many is None else result.as_many,
+                seconds(result.evacuation.seconds),
+                "yes" if result.holds else "NO",
+            ]
+            for result in found
+        ],
+    )
+    return body, all(result.holds for result in found)
+
+
+def _online(options: argparse.Namespace) -> tuple[str, bool]:
+    from benchmarks.planner.online import contest, online_mixes
+    from benchmarks.planner.online_speed import measure_speed
+
+    seeds = range(options.seed, options.seed + options.seeds)
+    found = [
+        contest(mix, load=load, gpus=options.gpus, n=options.requests, seeds=seeds, budget=options.budget)
+        for mix in online_mixes(options.mixes)
+        for load in options.loads
+    ]
+    holds = all(result.holds for result in found)
+    names = list(found[0].scores)
+    body = f"{options.gpus:,} GPUs, {options.seeds} x {options.requests:,} requests; accepted, by requests:\n\n"
+    body += table(["mix", "load", *names, "holds"], [_contest_row(result, "requests") for result in found])
+    body += "\n\nBy memory slices:\n\n"
+    columns = ["mix", "load", *names, "gap closed", "migrations per accepted request"]
+    body += table(columns, [_contest_row(result, "slices") for result in found])
+    body += (
+        "\n\nMoving makes room for a request that does not fit, with at most"
+        f" {options.budget} migrations, or refuses it. The gap is that between no migration and unlimited migration, in slices."
+        " Unlimited migration accepts whatever fits; since it takes large requests that others refuse, it bounds slices, not"
+        " requests."
+    )
+    if options.speed:
+        speeds = [measure_speed(gpus, seed=options.seed) for gpus in options.speed]
+        holds &= all(result.holds for result in speeds)
+        columns = ["GPUs", "policy", "operations/s", "holds", "accepted", "first-fit scan/s", "ratio", "dict entry/s", "ratio"]
+        body += "\n\nPlaces and releases in turn on one core, GPUs nine tenths full; the best of three rounds:\n\n"
+        body += table(columns, [_online_speed_row(result) for result in speeds])
+    return body, holds
+
+
+def _contest_row(result: Contest, measure: str) -> list[object]:
+    row: list[object] = [result.mix, f"{result.load:g}"]
+    row += [f"{100 * getattr(score, measure):.2f}%" for score in result.scores.values()]
+    if measure == "requests":
+        return [*row, ("yes" if result.holds else "NO") if result.judged else ""]
+    return [*row, f"{100 * result.gap_closed:.0f}%", f"{result.moving.migrations_per_accepted:.4f}"]
+
+
+def _online_speed_row(result: Speed) -> list[object]:
+    return [
+        f"{result.gpus:,}",
+        result.policy,
+        round(result.per_s),
+        "yes" if result.holds else "NO",
+        f"{100 * result.accepted:.1f}%",
+        round(result.scan_per_s),
+        f"{result.per_s / result.scan_per_s:,.1f}",
+        round(result.dict_per_s),
+        f"{result.per_s / result.dict_per_s:.3f}",
     ]
 
 
