@@ -1,4 +1,4 @@
-"""Figures of a layout: what is used, kept, spare, wasted, stranded and still free. Must not know solvers."""
+"""Figures of a layout: what is used, kept, spare, wasted, stranded and still free. Must not know how plans are found."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from partitioner import catalog
 from partitioner.fleet import Fleet
 from partitioner.geometry import Geometry, Placement
 from partitioner.layout import NOBODY, Layout, Pattern
+from partitioner.solver.migration import migration
 from partitioner.workload import Workload
 
 
@@ -37,6 +38,9 @@ class Metrics:
         the slices of the smallest profile with that memory, a service for all it has.
     stranded_memory_slices, stranded_compute_slices : free MIG slices that no further placement can reach.
     free_profiles : for each GPU model and mode in use, how many more of each profile fit, one profile at a time.
+    migrations : instances that ran before the plan and move, or are left out.
+    sequential_migrations : those among them that go where somebody has to leave first.
+    pending : replicas that were asked for and are not placed; a service counts once.
     """
 
     gpus_used: int
@@ -55,6 +59,9 @@ class Metrics:
     stranded_memory_slices: int
     stranded_compute_slices: int
     free_profiles: Mapping[str, Mapping[str, int]]
+    migrations: int = 0
+    sequential_migrations: int = 0
+    pending: int = 0
 
     def to_data(self) -> dict[str, Any]:
         """Return the figures as plain data."""
@@ -121,7 +128,9 @@ def existing(layout: Layout, fleet: Fleet | None) -> npt.NDArray[np.bool_]:
     return found
 
 
-def measure(layout: Layout, workloads: Sequence[Workload], fleet: Fleet | None = None) -> Metrics:
+def measure(
+    layout: Layout, workloads: Sequence[Workload], fleet: Fleet | None = None, *, current: Layout | None = None
+) -> Metrics:
     """Return the figures of a layout.
 
     Parameters
@@ -129,7 +138,9 @@ def measure(layout: Layout, workloads: Sequence[Workload], fleet: Fleet | None =
     layout : what is measured.
     workloads : those that occupy it.
     fleet : its GPUs, which say what existed before the plan.
+    current : what ran before the plan, where it started from that.
     """
+    moves = None if current is None else migration(current, layout, workloads)
     groups = [group for group in layout.groups() if group.pattern.placements]
     free: dict[str, dict[str, int]] = {}
     memory = compute = stranded_memory = stranded_compute = 0
@@ -165,7 +176,22 @@ def measure(layout: Layout, workloads: Sequence[Workload], fleet: Fleet | None =
         stranded_memory_slices=stranded_memory,
         stranded_compute_slices=stranded_compute,
         free_profiles={key: dict(sorted(more.items())) for key, more in sorted(free.items())},
+        migrations=0 if moves is None else len(moves),
+        sequential_migrations=0 if moves is None else moves.sequential(),
+        pending=_pending(layout, workloads),
     )
+
+
+def _pending(layout: Layout, workloads: Sequence[Workload]) -> int:
+    """Count replicas that were asked for and are not placed."""
+    services = np.array([w.model is not None for w in workloads], dtype=np.bool_)
+    held = layout.occupant != NOBODY
+    keys = np.unique(layout.occupant[held].astype(np.int64) << 32 | layout.replica[held]) >> 32
+    names = {name: row for row, name in enumerate(layout.workloads)}
+    rows = [names.get(w.name, -1) for w in workloads]
+    placed = np.bincount(keys, minlength=len(layout.workloads) + 1)[rows] if rows else np.zeros(0, dtype=np.int64)
+    asked = np.array([w.count for w in workloads], dtype=np.int64)
+    return int((asked - np.where(services, np.minimum(placed, 1), np.minimum(placed, asked))).sum())
 
 
 def _replicas(layout: Layout) -> int:

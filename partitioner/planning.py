@@ -17,19 +17,21 @@ from pydantic import TypeAdapter
 from partitioner import catalog
 from partitioner.catalog import GpuModel
 from partitioner.catalog.records import GpuRecord
+from partitioner.current import read_current, read_pinned, read_vacate, workloads_of
 from partitioner.documents import read
 from partitioner.errors import SpecError, did_you_mean
 from partitioner.fleet import MAX_GPUS, Fleet, read_fleet
-from partitioner.layout import gpu_label
+from partitioner.layout import Layout, gpu_label
 from partitioner.performance import Calibration
 from partitioner.plans import FORMAT, Plan
 from partitioner.plans import schema as plan_schema
 from partitioner.solver.inquiry import Inquiry, answer
+from partitioner.solver.resume import check_pins
 from partitioner.solver.stages import LOCATED, STAGES
 from partitioner.solver.supply import match_modes
 from partitioner.workload import Workload, Workloads, read_workloads
 
-__all__ = ["Plan", "dump", "load", "plan", "plan_mig", "plan_vgpu", "schema"]
+__all__ = ["Plan", "dump", "load", "plan", "plan_mig", "plan_vgpu", "schema", "workloads_of"]
 
 
 def plan(
@@ -39,7 +41,10 @@ def plan(
     gpu: str | GpuModel | None = None,
     gpus: int | None = None,
     modes: Sequence[str] | None = None,
-    objective: Sequence[str] = ("placed", "gpus", "waste"),
+    current: object = None,
+    objective: Sequence[str] | None = None,
+    pinned: Sequence[str] = (),
+    vacate: Sequence[str] = (),
     host_failures: int = 0,
     calibration: Calibration | None = None,
     time_limit_s: float = 10.0,
@@ -55,9 +60,16 @@ def plan(
     gpus : how many of it there are; None asks how many are needed.
     modes : modes or families of modes that may be used: ``mig``, ``vgpu`` (time-sliced), ``whole``, ``vgpu-equal-8``;
         None means all. Time-sliced vGPUs need a hypervisor; on bare metal give ``("mig", "whole")``.
+    current : what runs now on these GPUs: a `Layout`, or anything with a ``layout`` such as a `Plan`. Replicas that are
+        asked for stay where they are as far as the objective allows; those that are not asked for leave; free instances
+        are used again.
     objective : what is best, the most important first: ``placed`` (replicas, by priority), then any of ``gpus`` in use,
-        their ``cost`` per hour or ``power``, ``hosts`` in use, ``waste`` of memory, ``spread`` (the most GPUs in use on
-        one host) and ``headroom`` (room left in the GPUs in use).
+        ``moves`` (instances that `current` has and that stay in their place no longer, at their workloads' prices),
+        ``cost`` per hour or ``power`` of the GPUs in use, ``hosts`` in use, ``waste`` of memory, ``spread`` (the most GPUs
+        in use on one host) and ``headroom`` (room left in the GPUs in use). None: ``placed``, ``gpus``, with `current`
+        then ``moves``, and ``waste``.
+    pinned : workloads, or single replicas as ``workload/replica``, that stay exactly where `current` has them.
+    vacate : hosts (``esx-01``) and GPUs (``esx-01/gpu2``) on which nothing may stand, to free them for maintenance.
     host_failures : 1 plans for the loss of any one host: its replicas then fit into instances that are cut and free on
         the other hosts.
     calibration : what models do on profiles, for workloads with a model; None takes the published measurements that
@@ -92,16 +104,23 @@ def plan(
     asked = read_workloads(workloads)
     there = _check_gpus(fleet, gpu, gpus, wanted)
     hosts = there if isinstance(there, Fleet) else None
+    wanted = wanted if hosts is None else _modes_there(wanted, hosts)
+    now = read_current(current, there, gpus)
     inquiry = Inquiry(
         asked,
         hosts,
         there if isinstance(there, str) else None,
         gpus,
         wanted,
-        _check_objective(objective, hosts),
+        _check_objective(objective, hosts, now),
         host_failures,
         _check_calibration(calibration, asked),
+        now,
+        read_pinned(pinned, asked, now),
+        read_vacate(vacate, hosts),
     )
+    if inquiry.pinned:
+        check_pins(inquiry)
     deadline = started + time_limit_s - _afterwards_s(inquiry, time_limit_s)
     return Plan.of(inquiry, answer(inquiry, deadline=deadline, seed=seed)).verify()
 
@@ -121,7 +140,10 @@ def plan_mig(
     time_limit_s: float = 10.0,
     seed: int = 0,
     *,
-    objective: Sequence[str] = ("placed", "gpus", "waste"),
+    current: object = None,
+    objective: Sequence[str] | None = None,
+    pinned: Sequence[str] = (),
+    vacate: Sequence[str] = (),
     host_failures: int = 0,
     calibration: Calibration | None = None,
 ) -> Plan:
@@ -134,7 +156,7 @@ def plan_mig(
     gpu : the GPU model.
     gpus : how many there are; None asks how many are needed.
     fleet : instead of `gpu` and `gpus`, a fleet, of which the GPUs with MIG are used.
-    time_limit_s, seed, objective, host_failures, calibration : see `plan`.
+    time_limit_s, seed, current, objective, pinned, vacate, host_failures, calibration : see `plan`.
 
     Raises
     ------
@@ -154,7 +176,10 @@ def plan_mig(
         fleet,
         time_limit_s=time_limit_s,
         seed=seed,
+        current=current,
         objective=objective,
+        pinned=pinned,
+        vacate=vacate,
         host_failures=host_failures,
         calibration=calibration,
     )
@@ -168,7 +193,10 @@ def plan_vgpu(
     time_limit_s: float = 10.0,
     seed: int = 0,
     *,
-    objective: Sequence[str] = ("placed", "gpus", "waste"),
+    current: object = None,
+    objective: Sequence[str] | None = None,
+    pinned: Sequence[str] = (),
+    vacate: Sequence[str] = (),
     host_failures: int = 0,
     calibration: Calibration | None = None,
 ) -> Plan:
@@ -178,7 +206,7 @@ def plan_vgpu(
     ----------
     workloads : what has to run; vGPU types in any spelling (``T4-4Q``, ``grid_t4-4q``, ``A100D-3-40C``).
     gpu, gpus, fleet : see `plan_mig`.
-    time_limit_s, seed, objective, host_failures, calibration : see `plan`.
+    time_limit_s, seed, current, objective, pinned, vacate, host_failures, calibration : see `plan`.
 
     Raises
     ------
@@ -198,7 +226,10 @@ def plan_vgpu(
         fleet,
         time_limit_s=time_limit_s,
         seed=seed,
+        current=current,
         objective=objective,
+        pinned=pinned,
+        vacate=vacate,
         host_failures=host_failures,
         calibration=calibration,
     )
@@ -244,18 +275,21 @@ def _check_numbers(gpus: object, time_limit_s: object, seed: object, host_failur
 
 
 def _check_modes(modes: Sequence[str] | None) -> tuple[str, ...] | None:
-    if modes is None:
-        return None
-    wanted = (modes,) if isinstance(modes, str) else tuple(modes)
-    known = {mode for name in catalog.names() for mode in catalog.gpu(name).modes}
-    families = known | {"vgpu", "vgpu-equal"}
-    for mode in wanted:
-        if mode not in families:
-            hint = did_you_mean(str(mode), sorted(families)) or "modes are mig, vgpu, vgpu-equal-<GB>, vgpu-mixed, whole"
-            raise SpecError(f"unknown mode {mode!r}; {hint}")
-    if not wanted:
-        raise SpecError("modes is empty; give at least one of mig, vgpu, whole, or None for all")
-    return wanted
+    return None if modes is None else catalog.check_modes(modes)
+
+
+def _modes_there(wanted: tuple[str, ...] | None, fleet: Fleet) -> tuple[str, ...] | None:
+    """Return the modes that are wanted and that the fleet's GPUs can be put in; of two families the narrower one."""
+    if fleet.modes is None or wanted is None:
+        return wanted or fleet.modes
+    narrower = [*(w for w in wanted if _among(w, fleet.modes)), *(mode for mode in fleet.modes if _among(mode, wanted))]
+    if not narrower:
+        raise SpecError(f"modes are {', '.join(wanted)}; the GPUs of the fleet can be put in {', '.join(fleet.modes)} only")
+    return tuple(dict.fromkeys(narrower))
+
+
+def _among(mode: str, families: Sequence[str]) -> bool:
+    return any(mode == family or mode.startswith(f"{family}-") for family in families)
 
 
 def _check_gpus(fleet: object, gpu: str | GpuModel | None, gpus: int | None, modes: tuple[str, ...] | None) -> Fleet | str:
@@ -273,8 +307,10 @@ def _check_gpus(fleet: object, gpu: str | GpuModel | None, gpus: int | None, mod
     return read_fleet(fleet)
 
 
-def _check_objective(objective: Sequence[str], fleet: Fleet | None) -> tuple[str, ...]:
+def _check_objective(objective: Sequence[str] | None, fleet: Fleet | None, current: Layout | None) -> tuple[str, ...]:
     """Return the stages of the objective; GPUs are counted in every plan, last where they are not named."""
+    if objective is None:
+        return ("placed", "gpus", "waste") if current is None else ("placed", "gpus", "moves", "waste")
     if not isinstance(objective, str | Sequence):
         raise SpecError(f"objective is {objective!r}, not names of stages; e.g. ('placed', 'gpus', 'waste')")
     stages = tuple(part.strip() for part in objective.split(",")) if isinstance(objective, str) else tuple(objective)
@@ -286,10 +322,13 @@ def _check_objective(objective: Sequence[str], fleet: Fleet | None) -> tuple[str
         raise SpecError(f"objective is {stages!r}; it starts with 'placed' and names each stage once")
     if fleet is None and (located := [stage for stage in stages if stage in LOCATED]):
         raise SpecError(f"objective {located[0]!r} counts hosts; give a fleet")
+    if "moves" in stages and current is None:
+        raise SpecError("objective 'moves' counts what does not stay in its place; give current=, what runs now")
     if "headroom" in stages and "gpus" not in stages[: stages.index("headroom")]:
         raise SpecError("objective 'headroom' looks at the GPUs in use; name 'gpus' before it")
     _check_figures_known(stages, fleet)
-    return stages if "gpus" in stages else (*stages, "gpus")
+    missing = [name for name in ("gpus", *(("moves",) if current is not None else ())) if name not in stages]
+    return (*stages, *missing)
 
 
 def _check_figures_known(stages: Sequence[str], fleet: Fleet | None) -> None:

@@ -26,6 +26,7 @@ from partitioner.metrics import Metrics, existing, measure
 from partitioner.performance import Calibration, Rating
 from partitioner.solver.explain import Unplaced
 from partitioner.solver.inquiry import Answer, Inquiry, Price, RatingKey
+from partitioner.solver.migration import Move, Spot, migration
 from partitioner.solver.placing import Failover
 from partitioner.solver.problem import Objective
 from partitioner.solver.verification import KindKey, verify
@@ -65,6 +66,9 @@ class Plan:
     ratings : what the calibration says of each profile that a service could take: (workload, GPU model, mode, profile)
         to throughput, latency, batch and processes.
     failover : where each replica goes when its host fails, where the layout survives that.
+    current : what ran before, where the plan starts from it.
+    pinned : workloads, or ``workload/replica``, that stay where they were.
+    vacate : hosts and GPUs on which nothing may stand.
     calibration : the table that services were planned with; not saved with the plan.
     """
 
@@ -85,6 +89,9 @@ class Plan:
     host_failures: int = 0
     ratings: Mapping[RatingKey, Rating] = field(default_factory=dict)
     failover: tuple[Failover, ...] = ()
+    current: Layout | None = None
+    pinned: tuple[str, ...] = ()
+    vacate: tuple[str, ...] = ()
     calibration: Calibration | None = field(default=None, compare=False)
 
     @classmethod
@@ -108,6 +115,9 @@ class Plan:
             inquiry.host_failures,
             answer.ratings,
             answer.failover,
+            inquiry.current,
+            inquiry.pinned,
+            inquiry.vacate,
             inquiry.calibration,
         )
 
@@ -155,7 +165,12 @@ class Plan:
     @cached_property
     def metrics(self) -> Metrics:
         """What is used, wasted, stranded and still free."""
-        return measure(self.layout, self.workloads, self.fleet)
+        return measure(self.layout, self.workloads, self.fleet, current=self.current)
+
+    @cached_property
+    def moves(self) -> tuple[Move, ...]:
+        """Instances of what is asked for that are in another place than in `current`, or left out; empty without it."""
+        return () if self.current is None else migration(self.current, self.layout, self.workloads).moves()
 
     @property
     def summary(self) -> str:
@@ -169,7 +184,17 @@ class Plan:
         else:
             proof = f"feasible; at least {self.lower_bound:,} are needed ({self.certificate})"
         left = sum(entry.count for entry in self.unplaced)
-        return f"{self._what_is_placed} on {gpus}, {proof}" + (f"; {left:,} left out" if left else "")
+        return f"{self._what_is_placed} on {gpus}, {proof}{self._what_moves}" + (f"; {left:,} left out" if left else "")
+
+    @property
+    def _what_moves(self) -> str:
+        """``; 12 moves, proven fewest``; empty where the plan does not start from what ran before."""
+        stage = next((stage for stage in self.objectives if stage.name == "moves"), None)
+        if stage is None:
+            return ""
+        priced = f" at a price of {stage.value:,}" if stage.value != self.metrics.migrations else ""
+        proof = f"proven {'least' if priced else 'fewest'}" if stage.proven else f"not proven fewest (at least {stage.bound:,})"
+        return f"; {report.counted(self.metrics.migrations, 'move')}{priced}, {proof}"
 
     @property
     def _what_is_placed(self) -> str:
@@ -287,7 +312,11 @@ class Plan:
             The time limit is not a number of seconds.
         """
         _check_time_limit(time_limit_s)
-        return sensitivity_of(self._inquiry(calibration), self._answer, time_limit_s=time_limit_s, seed=seed)
+        inquiry = self._inquiry(calibration)
+        if inquiry.current is not None:  # with another fleet its GPUs have other names
+            stages = tuple(name for name in inquiry.objective if name != "moves")
+            inquiry = replace(inquiry, current=None, pinned=(), objective=stages)
+        return sensitivity_of(inquiry, self._answer, time_limit_s=time_limit_s, seed=seed)
 
     def compare(self, other: Plan) -> Comparison:
         """Return this plan and another one side by side; which is better goes by this plan's objective.
@@ -311,7 +340,18 @@ class Plan:
     @property
     def _question(self) -> Inquiry:
         workloads = Workloads(self.workloads)
-        return Inquiry(workloads, self.fleet, self.gpu, self.gpus, self.modes, self.objective, self.host_failures)
+        return Inquiry(
+            workloads,
+            self.fleet,
+            self.gpu,
+            self.gpus,
+            self.modes,
+            self.objective,
+            self.host_failures,
+            current=self.current,
+            pinned=self.pinned,
+            vacate=self.vacate,
+        )
 
     @property
     def _answer(self) -> Answer:
@@ -424,10 +464,22 @@ class Plan:
         lines = [f"{json.dumps(key)}: {_dumps(value)}" for key, value in head.items()]
         lines.append('"workloads": ' + _one_per_line(workloads))
         lines += self._service_lines()
+        if self.current is not None:
+            lines += self._current_lines()
+        if self.vacate:
+            lines.append('"vacate": ' + _dumps(list(self.vacate)))
         if self.failover:
             lines.append('"failover": ' + _one_per_line([asdict(move) for move in self.failover]))
         lines.append('"layout": ' + _one_per_line(self.layout.to_data()))
         return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    def _current_lines(self) -> Iterator[str]:
+        """Iterate over the lines of what ran before, and of what moves."""
+        assert self.current is not None
+        if self.pinned:
+            yield '"pinned": ' + _dumps(list(self.pinned))
+        yield '"moves": ' + _one_per_line([_move_data(move) for move in self.moves])
+        yield '"current": ' + _one_per_line(self.current.to_data())
 
     def _service_lines(self) -> Iterator[str]:
         """Iterate over the lines of the ratings; sources, long and few, are listed once and then meant by their number."""
@@ -564,6 +616,21 @@ class _FailoverRecord(_Record):
     start: Annotated[int, Field(ge=0)]
 
 
+class _SpotRecord(_Record):
+    host: str | None
+    gpu: Annotated[int, Field(ge=0)]
+    mode: str
+    profile: str
+    start: Annotated[int, Field(ge=0)]
+
+
+class _MoveRecord(_Record):
+    workload: str
+    replica: Annotated[int, Field(ge=0)]
+    origin: Annotated[_SpotRecord, Field(alias="from")]
+    destination: Annotated[_SpotRecord | None, Field(alias="to")]
+
+
 class _PlanRecord(_Record):
     """A saved plan."""
 
@@ -590,6 +657,10 @@ class _PlanRecord(_Record):
     sources: tuple[str, ...] = ()
     ratings: tuple[_RatingRecord, ...] = ()
     failover: tuple[_FailoverRecord, ...] = ()
+    current: list[dict[str, Any]] | None = None
+    moves: tuple[_MoveRecord, ...] = ()
+    pinned: tuple[str, ...] = ()
+    vacate: tuple[str, ...] = ()
     layout: list[dict[str, Any]]
 
 
@@ -616,14 +687,37 @@ def _from_record(record: _PlanRecord) -> Plan:
         record.host_failures,
         _ratings_of(record),
         tuple(Failover(**move.model_dump()) for move in record.failover),
+        None if record.current is None else Layout.from_data(record.current),
+        record.pinned,
+        record.vacate,
     )
     verify(plan)
+    _check_moves(record, plan)
     claimed = (record.complete, record.gpus_used, record.lower_bound)
     if claimed != (plan.complete, plan.gpus_used, plan.lower_bound):
         raise SpecError(
             f"complete, gpus_used, lower_bound are {claimed}; the layout says {plan.complete, plan.gpus_used, plan.lower_bound}"
         )
     return plan
+
+
+def _check_moves(record: _PlanRecord, plan: Plan) -> None:
+    """Refuse moves that are not those between what ran before and the layout."""
+    claimed = [_move_of(move) for move in record.moves]
+    if sorted(map(str, claimed)) != sorted(map(str, plan.moves)):
+        odd = next((move for move in claimed if move not in set(plan.moves)), None)
+        what = f"moves names {odd}, which is none" if odd else f"moves has {len(claimed)} entries"
+        raise SpecError(f"{what}; between current and layout there are {len(plan.moves)}")
+
+
+def _move_of(record: _MoveRecord) -> Move:
+    destination = None if record.destination is None else Spot(**record.destination.model_dump())
+    return Move(record.workload, record.replica, Spot(**record.origin.model_dump()), destination)
+
+
+def _move_data(move: Move) -> dict[str, Any]:
+    destination = None if move.destination is None else asdict(move.destination)
+    return {"workload": move.workload, "replica": move.replica, "from": asdict(move.origin), "to": destination}
 
 
 def _rating_data(key: RatingKey, rating: Rating, number: Mapping[str, int]) -> dict[str, Any]:

@@ -87,6 +87,8 @@ class Workload:
         `Topology.nics_beside`).
     vcpus, ram_gib : what the VM or container of one replica takes of its host; memory in [GiB].
     only_on, never_on : hosts (``esx-01``) or GPUs (``esx-01/gpu2``) that alone may, or may not, be used.
+    move_price : what moving one of its instances costs, in units of your own, where a plan starts from what runs now
+        (``current=``); 0: it may be moved freely.
 
     Raises
     ------
@@ -130,6 +132,7 @@ class Workload:
     ram_gib: Annotated[float, Number, Field(gt=0, le=1_000_000)] | None = None
     only_on: Names = ()
     never_on: Names = ()
+    move_price: Annotated[int, Number, Field(ge=0, le=1_000_000)] = 1
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Workload:

@@ -61,6 +61,9 @@ class Stated:
     ratings: Mapping[OptionKey, Rating] = field(default_factory=dict)
     host_failures: int = 0
     failover: tuple[Move, ...] = ()
+    current: Layout | None = None
+    pinned: tuple[str, ...] = ()
+    vacate: tuple[str, ...] = ()
 
 
 def slot(text: str) -> Slot:

@@ -483,7 +483,7 @@ def test_a_profile_that_several_workloads_misspell_is_named_for_each(tmp_path) -
     assert "the first 50 are listed" in rest.message
 
 
-@pytest.mark.parametrize("objective", [None, 3])
+@pytest.mark.parametrize("objective", [2.5, 3])
 def test_an_objective_that_is_no_list_is_refused(objective) -> None:
     with pytest.raises(gp.SpecError, match="not names of stages"):
         gp.plan({"1g.10gb": 1}, gpu="A100-80GB", objective=objective)
@@ -496,3 +496,28 @@ def test_whole_numbers_of_numpy_are_whole_numbers() -> None:
 def test_only_plans_are_compared() -> None:
     with pytest.raises(gp.SpecError, match="is not a Plan"):
         gp.plan({"1g.10gb": 1}, gpu="A100-80GB").compare("other")  # type: ignore[arg-type]
+
+
+def test_a_fleet_says_which_modes_its_gpus_can_be_put_in() -> None:
+    wanted = [gp.Workload("x", memory_gib=8, count=18)]
+    hosts = gp.Fleet.of("A100-80GB", gpus_per_host=4).hosts
+    anyhow, bare = gp.plan(wanted, fleet=gp.Fleet(hosts)), gp.plan(wanted, fleet=gp.Fleet(hosts, ("mig", "whole")))
+    assert {a.mode for a in anyhow.assignments()} == {"vgpu-equal-8"}
+    assert {a.mode for a in bare.assignments()} == {"mig"}
+    assert (bare.status, bare.gpus_used) == ("optimal", 3)
+    assert gp.Plan.from_json(bare.to_json()).gpus_used == bare.gpus_used
+    assert gp.plan_vgpu(wanted, fleet=gp.Fleet(hosts, ("mig", "whole"))).modes == ("mig",)
+    with pytest.raises(gp.SpecError, match="modes are vgpu; the GPUs of the fleet can be put in mig, whole only"):
+        gp.plan(wanted, fleet=gp.Fleet(hosts, ("mig", "whole")), modes=("vgpu",))
+    with pytest.raises(gp.SpecError, match="unknown mode 'migg'"):
+        gp.Fleet(hosts, ("migg",))
+    with pytest.raises(gp.SpecError, match="no GPU of the fleet can be put in it"):
+        gp.plan({"A100D-8C": 1}, fleet=gp.Fleet(hosts, ("mig", "whole")))
+
+
+def test_remedies_stay_within_the_modes_of_a_fleet() -> None:
+    hosts = gp.Fleet.of("A100-80GB", gpus_per_host=1).hosts
+    for fleet, words in ((gp.Fleet(hosts), "allow mode"), (gp.Fleet(hosts, ("mig", "whole")), None)):
+        found = gp.plan({"x": {"memory_gib": 8, "count": 9}}, fleet=fleet, modes=("mig",)).explain("x")
+        modes = [remedy.words for remedy in found.remedies if remedy.kind == "modes"]
+        assert (words is None) == (not modes), modes

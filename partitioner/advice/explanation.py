@@ -160,7 +160,7 @@ def _of_left_out(blank: Explanation, inquiry: Inquiry, workload: Workload, place
     gpus, enough = more_gpus(base, target, trials.until(0.3))
     one_mode = list(one_mode_more(base, trials.until(0.2))) if _may_be(limits, "modes") else []
     if one_mode:  # says more than that all modes would do
-        remedies = [*one_mode, *(remedy for remedy in remedies if remedy.inquiry.modes is not None)]
+        remedies = [*one_mode, *(remedy for remedy in remedies if remedy.inquiry.modes != base.widest_modes)]
     remedies += [*gpus, *less_of(base, target, placed[name], trials.until(0.4)), *more_hosts(base, target, trials.until(0.4))]
     if base.fleet is not None or base.gpus is not None:
         limits.append(Limit("gpus", "the GPUs: how many, and how they can be cut", enough))

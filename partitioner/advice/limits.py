@@ -67,9 +67,9 @@ def relaxations(inquiry: Inquiry, name: str) -> Iterator[Relaxation]:
     if inquiry.fleet is not None:
         yield from _of_hosts(inquiry, inquiry.fleet)
         yield from _of_gpus(inquiry, inquiry.fleet)
-    if inquiry.modes is not None:
-        words = f"modes: only {', '.join(inquiry.modes)}"
-        yield Relaxation(Limit("modes", words), replace(inquiry, modes=None), "allow all modes")
+    if inquiry.modes != inquiry.widest_modes:
+        words = f"modes: only {', '.join(inquiry.modes or ())}"
+        yield Relaxation(Limit("modes", words), replace(inquiry, modes=inquiry.widest_modes), "allow all modes")
     if inquiry.host_failures:
         words = "host_failures: room for the replicas of a host that fails"
         yield Relaxation(Limit("host_failures", words), replace(inquiry, host_failures=0), "plan without host_failures")

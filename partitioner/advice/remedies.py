@@ -19,6 +19,7 @@ from partitioner.geometry import Profile
 from partitioner.report import counted
 from partitioner.solver.inquiry import Inquiry, supply_of
 from partitioner.solver.options import candidates, share
+from partitioner.solver.supply import match_modes
 from partitioner.workload import Workload
 
 MOST_GPUS_MORE = 1024
@@ -59,7 +60,8 @@ def one_mode_more(inquiry: Inquiry, trials: Trials) -> Iterator[Remedy]:
     """Iterate over the single modes that, allowed beside those of a plan, bring everything in."""
     if inquiry.modes is None:
         return
-    for mode in dict.fromkeys(mode for model in _models(inquiry) for mode in catalog.gpu(model).modes):
+    models = map(catalog.gpu, _models(inquiry))
+    for mode in dict.fromkeys(mode for model in models for mode in match_modes(inquiry.widest_modes, model)):
         changed = replace(inquiry, modes=(*inquiry.modes, mode))
         if mode not in inquiry.modes and trials.fits(changed, f"mode {mode}"):
             yield Remedy("modes", f"allow mode {mode}", 1.0, changed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from partitioner.report.hosts import failover, hosts, jobs
@@ -12,7 +12,7 @@ from partitioner.report.services import services
 if TYPE_CHECKING:
     from partitioner.plans import Plan
 
-_AS_USUAL = ("placed", "gpus", "waste")
+_AS_USUAL = (("placed", "gpus", "waste"), ("placed", "gpus", "moves", "waste"))
 _MAXIMISED = ("placed", "headroom")
 _MICRO, _MILLI = 1_000_000, 1_000  # units in which cost [1/h] and power [W] are counted
 _WASTE_PER_GIB = 256  # the stage counts 16 for each 64 MiB, and tells equal sizes apart by what is below that
@@ -42,13 +42,24 @@ def sections(plan: Plan) -> tuple[Section, ...]:
     ----------
     plan : the plan; a plain one of one workload on one GPU has none of these tables.
     """
-    found = (services(plan), jobs(plan), hosts(plan), failover(plan), stages(plan))
+    found = (services(plan), jobs(plan), hosts(plan), failover(plan), moves(plan), stages(plan))
     return tuple(section for section in found if section is not None)
+
+
+def moves(plan: Plan) -> Section | None:
+    """Return a table of what moves; None where nothing does."""
+    if plan.current is None or not plan.moves:
+        return None
+    rows: list[Mapping[str, str]] = [
+        {"move": f"{move.workload}/{move.replica}", "from": str(move.origin), "to": str(move.destination or "left out")}
+        for move in plan.moves
+    ]
+    return Section.of("moves", rows)
 
 
 def stages(plan: Plan) -> Section | None:
     """Return a table of the stages of the objective; None where the summary says it all: the usual ones, proven."""
-    if plan.status == "optimal" and tuple(stage.name for stage in plan.objectives) == _AS_USUAL:
+    if plan.status == "optimal" and tuple(stage.name for stage in plan.objectives) in _AS_USUAL:
         return None
     return Section("objective", tuple(_stage(stage) for stage in plan.objectives))
 
@@ -68,6 +79,7 @@ def _watts(milliwatts: int) -> str:
 _WORDS: dict[str, tuple[str, Callable[[int], str]]] = {
     "placed": ("placed", lambda number: counted(number, "replica")),
     "gpus": ("GPUs in use", lambda number: f"{number:,}"),
+    "moves": ("price of moves", lambda number: f"{number:,}"),
     "cost": ("cost of GPUs in use", lambda number: f"{number / _MICRO:,.2f} per hour"),
     "power": ("power of GPUs in use", _watts),
     "hosts": ("hosts in use", lambda number: f"{number:,}"),

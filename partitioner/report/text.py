@@ -116,6 +116,9 @@ def _headed(headings: Sequence[str]) -> Table:
 def figures(metrics: Metrics) -> tuple[str, ...]:
     """Return the figures of a layout as short lines."""
     lines = []
+    if metrics.migrations:
+        later = f", {metrics.sequential_migrations:,} of them after another one" if metrics.sequential_migrations else ""
+        lines.append(f"{counted(metrics.migrations, 'move')}{later}")
     if metrics.gpus_unused:
         lines.append(f"{counted(metrics.gpus_unused, 'GPU')} unused")
     if metrics.memory_mib:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from partitioner.solver.located import Contents, Located
 from partitioner.solver.problem import Objective, Problem
 from partitioner.solver.sites import Site
-from partitioner.solver.stages import column_cost, instance_cost, least
+from partitioner.solver.stages import FOR_NOTHING, column_cost, instance_cost, least
 
 Named = tuple[int, int]
 """Row of a site in the sites planned for, and which of those alike it is."""
@@ -87,7 +87,15 @@ def stage_costs(located: Located, stage: str) -> list[int]:
         cost[variable] = column_cost(located.problem, stage, columns[column])
     for (_, _, slot), variable in located.taken.items():
         cost[variable] = instance_cost(located.problem, stage, slot)
+    for (number, _, _), variable in located.kept.items() if stage in ("moves", FOR_NOTHING) else ():
+        cost[variable] = -_kept_price(located.problem, number, stage)
     return cost
+
+
+def _kept_price(problem: Problem, number: int, stage: str) -> int:
+    """Return what an instance of a class saves by staying."""
+    price = problem.classes[number].move_price
+    return int(not price) if stage == FOR_NOTHING else price
 
 
 def cost_of(problem: Problem, site: Site, filled: Filled, stage: str) -> int:
@@ -95,6 +103,8 @@ def cost_of(problem: Problem, site: Site, filled: Filled, stage: str) -> int:
     contents = filled.contents
     if stage == "hosts":
         return int(bool(contents.columns) and not site.in_use)
+    if stage in ("moves", FOR_NOTHING):
+        return -sum(n * _kept_price(problem, number, stage) for (number, _, _), n in contents.kept(problem).items())
     cost = sum(count * column_cost(problem, stage, problem.columns[column]) for (_, column), count in contents.columns.items())
     cost += sum(count * instance_cost(problem, stage, slot) for _, slot, _, count in filled.spare)
     return cost + sum(count * instance_cost(problem, stage, slot) for (_, _, slot), count in contents.taken.items())
@@ -181,7 +191,7 @@ def _without(problem: Problem, filled: Filled, surplus: list[int]) -> Filled:
     columns = dict(contents.columns)
     for unit, column in contents.columns:
         slots = problem.columns[column].slots
-        if problem.kinds[problem.columns[column].kind].kept:
+        if problem.kinds[problem.columns[column].kind].kept or problem.columns[column].pinned:
             continue  # in use whether or not a replica comes to it
         idle = min(columns[unit, column], *(free[unit, slot] // n for slot, n in slots))
         columns[unit, column] -= idle

@@ -94,7 +94,11 @@ class _Search:
             row = program.row([*terms, (n + number, c.each)], low=low, high=low if number in self.wanted_exactly else np.inf)
             class_rows.append(row)
         site_rows = [
-            program.row([(v, 1) for v, f in enumerate(self.pool) if f.site == number], high=self.left(number))
+            program.row(
+                [(v, 1) for v, f in enumerate(self.pool) if f.site == number],
+                low=self.left(number) if self.forced[number] else -np.inf,
+                high=self.left(number),
+            )
             for number in range(len(self.sites))
         ]
         settled_rows = []
@@ -116,7 +120,14 @@ class _Search:
     def most(self, site: int) -> int:
         """Return how many sites of a kind are ever needed."""
         count = self.sites[site].count
+        if count is not None and self.forced[site]:
+            return count
         return self.instances if count is None else min(count, self.instances)
+
+    @cached_property
+    def forced(self) -> list[bool]:
+        """Which sites are used in any case, since somebody on them has to stay."""
+        return [any(self.problem.kinds[kind].pinned for kind, _ in site.gpus) for site in self.sites]
 
     @cached_property
     def instances(self) -> int:
@@ -190,7 +201,8 @@ class _Search:
             if answer.bound is None or total is None:
                 total = None
             else:
-                total += self.left(site) * min(0, answer.bound + constant)
+                each = answer.bound + constant
+                total += self.left(site) * (each if self.forced[site] else min(0, each))
             for values in () if answer.values is None else (answer.values, *answer.others):
                 if sum(c * int(x) for c, x in zip(cost, values, strict=True)) + constant < 0:
                     improving |= self.add(site, self.pricers[site].read(values))
@@ -376,6 +388,11 @@ def by_contents(
         _keep_within(located, most)
     for filled in start.filled if start is not None else ():
         search.add(filled.site, filled.contents)
+    for number, forced in enumerate(search.forced):
+        if forced:
+            answer = search.price(number, [0] * len(search.pricers[number].program.upper))
+            if answer.values is None or not search.add(number, search.pricers[number].read(answer.values)):
+                return None
     stages = [name for name in objective[1:] if name != "spread"]
     first = _everything(search, stages[0], deadline)
     total = sum(c.count for c in problem.classes)

@@ -58,7 +58,9 @@ def throughput_units(throughputs: Sequence[float]) -> int:
     return int(10 ** max(0, math.ceil(4 - math.log10(min(throughputs)))))
 
 
-def build(workloads: Workloads, supply: Supply, calibration: Calibration | None, *, every: bool = False) -> Demand:
+def build(
+    workloads: Workloads, supply: Supply, calibration: Calibration | None, *, every: bool = False, priced: bool = False
+) -> Demand:
     """Return the aggregate problem of workloads on a supply.
 
     Parameters
@@ -67,6 +69,7 @@ def build(workloads: Workloads, supply: Supply, calibration: Calibration | None,
     calibration : what models do on profiles; needed where there are services.
     every : keep options that another is never worse than, too; where replicas move, a spare instance serves several
         demands, and larger than need be is better than cut twice.
+    priced : whether the price of a move tells replicas apart.
 
     Raises
     ------
@@ -74,7 +77,7 @@ def build(workloads: Workloads, supply: Supply, calibration: Calibration | None,
         A profile is on no GPU of the supply in the modes allowed, a model is not calibrated there or cannot meet its
         latency: every such workload, up to 50.
     """
-    builder = _Builder(supply, _tenants(workloads), _related(workloads))
+    builder = _Builder(supply, _tenants(workloads), _related(workloads), priced)
     sizes = SizeSteps(supply)
     found: dict[object, Options | str] = {}
     complaints: list[Complaint] = []
@@ -144,6 +147,7 @@ class _Builder:
     supply: Supply
     tenants: dict[str | None, int]
     related: set[str]
+    priced: bool
     slots: list[SlotType] = field(default_factory=list)
     slot_numbers: dict[tuple[int, str, str, int], int] = field(default_factory=dict)
     classes: list[DemandClass] = field(default_factory=list)
@@ -180,6 +184,7 @@ class _Builder:
             workload.ram_gib,
             workload.gpu_link,
             workload.rdma,
+            workload.move_price if self.priced else None,
         )
         number = self.by_key.get((demand, beside))
         if number is None:
@@ -209,11 +214,14 @@ class _Builder:
         number = len(self.classes)
         tenants = self._tenants_of(workload)
         best: dict[int, Option] = {}  # of profiles that are interchangeable in placement the one that gives most
+        others: dict[int, list[str]] = {}
         for tenant in tenants:
             for option in options.kept:
                 slot = self._slot(option, tenant)
                 if slot not in best or (gains and gains[option] > gains[best[slot]]):
                     best[slot] = option
+                elif not gains:
+                    others.setdefault(slot, []).append(option[2].name)
         taken = [(option, slot) for slot, option in best.items()]
         self._drop(options, tenants)
         needs = Needs(
@@ -230,6 +238,8 @@ class _Builder:
                 profiles=tuple(option[2].name for option, _ in taken),
                 yields=tuple(gains[option] for option, _ in taken) if gains else (),
                 needs=needs,
+                move_price=workload.move_price,
+                alternatives=tuple(tuple(others.get(slot, ())) for _, slot in taken) if others else (),
             )
         )
         self.counts.append(0)

@@ -239,7 +239,7 @@ def _in_another_mode(workload: Workload, supply: Supply) -> str:
         (supply.modes is not None and mode not in match_modes(supply.modes, model), kind.fixed, profile.memory_mib, mode, model)
         for kind in supply.kinds
         for model in (catalog.gpu(kind.model),)
-        for mode, profile in large_enough(workload, model, model.modes)
+        for mode, profile in large_enough(workload, model, match_modes(supply.widest_modes, model))
     ]
     if not found:
         return ""

@@ -37,6 +37,7 @@ def arrange(
     host_failures: int,
     deadline: float,
     seed: int,
+    plain: Problem | None = None,
 ) -> Arrangement:
     """Place the most by priority, then the best in each further stage, hosts or single GPUs told apart.
 
@@ -49,19 +50,21 @@ def arrange(
     host_failures : hosts whose loss the layout survives, 0 or 1.
     deadline : on the clock of `time.monotonic` [s].
     seed : for the engines.
+    plain : the same problem without telling GPUs apart by who stands on them now, for quick bounds.
     """
     if not sites:
         return Arrangement(
             (), (0,) * len(problem.classes), tuple(Objective(name, 0, 0) for name in objective), "no GPU may be used"
         )
     started = time.monotonic()
-    relaxed = _relaxed(problem, objective, started + 0.2 * (deadline - started), seed)
+    relaxed = _relaxed(plain or problem, objective, started + 0.2 * (deadline - started), seed)
     if host_failures:
         relaxed = _with_one_host_less(problem, sites, relaxed)
     search = _Search(problem, sites, rules, objective, host_failures, relaxed, seed)
     ways = search.ways()
     quick = _FIRST_FIT_S * sum(c.count for c in problem.classes) < 0.4 * (deadline - started)
-    found = search.simple() if quick and not host_failures else None
+    pinned = any(kind.pinned for kind in problem.kinds)
+    found = search.simple() if quick and not host_failures and not pinned else None
     for number, way in enumerate(ways):
         left = max(0.0, deadline - time.monotonic())
         share = 1.0 if number == len(ways) - 1 else _SHARES[way.__name__]
@@ -69,7 +72,12 @@ def arrange(
         found = another if found is None else found if another is None else _better(problem, found, another)
         if found is not None and all(stage.proven for stage in found.objectives):
             break
-    if not host_failures and not quick and (found is None or found.placed != tuple(c.count for c in problem.classes)):
+    if (
+        not host_failures
+        and not quick
+        and not pinned
+        and (found is None or found.placed != tuple(c.count for c in problem.classes))
+    ):
         simple = search.simple()
         found = simple if found is None else _better(problem, found, simple)
     return found or _nothing(problem, objective)
@@ -90,6 +98,8 @@ class _Search:
     def ways(self) -> list[Way]:
         """Return the ways to try, in their order."""
         size = size_of(self.problem, self.sites, single=self.rules.gpus)
+        if self.host_failures and any(kind.pinned for kind in self.problem.kinds):
+            return [self.identity]
         if self.host_failures:
             size *= sum(site.count or 1 for site in self.sites)
             if size <= _MEDIUM:
@@ -147,7 +157,9 @@ def _relaxed(problem: Problem, objective: Sequence[str], deadline: float, seed: 
     """Return stages of the aggregate problem whose bounds hold here too."""
     if objective[1] in LOCATED:
         return ()
-    stages = aggregate.solve(problem, objective=objective[:2], deadline=deadline, seed=seed).objectives
+    first = "gpus" if objective[1] == "moves" else objective[1]
+    stages = aggregate.solve(problem, objective=("placed", first), deadline=deadline, seed=seed).objectives
+    stages = stages[:1] if first != objective[1] else stages
     everything = sum(c.count for c in problem.classes)
     if stages[0].value == everything:
         return stages

@@ -165,7 +165,8 @@ def _better(a: Answer, b: Answer) -> Answer:
     proof = max((a, b), key=lambda answer: -np.inf if answer.bound is None else answer.bound)
     bound = max(bounds) if bounds else None
     closed = keep.objective is not None and bound is not None and bound >= keep.objective
-    return Answer(keep.values, keep.objective, bound, infeasible=False, engine=proof.engine if closed else keep.engine)
+    proven_by = proof.engine if closed and proof.engine != _NOTHING.engine else keep.engine  # a relaxation is no engine
+    return Answer(keep.values, keep.objective, bound, infeasible=False, engine=proven_by)
 
 
 def _run(program: Program, engine: str, time_limit_s: float, seed: int, gap: float) -> Answer:

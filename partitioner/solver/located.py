@@ -60,6 +60,14 @@ class Contents:
     taken: Mapping[Taken, int]
     groups: Mapping[Group, int] = field(default_factory=dict)
 
+    def kept(self, problem: Problem) -> dict[Taken, int]:
+        """Return how many of the instances stand there now and stay."""
+        there: dict[Taken, int] = {}
+        for (unit, column), count in self.columns.items():
+            for (number, slot), n in problem.columns[column].kept:
+                there[number, unit, slot] = there.get((number, unit, slot), 0) + n * count
+        return {key: min(n, self.taken[key]) for key, n in there.items() if self.taken.get(key)}
+
 
 @dataclass
 class Located:
@@ -73,6 +81,7 @@ class Located:
     program : variables and rows, without costs and without the demand.
     columns : (unit, column) to the variable that counts GPUs.
     taken : (class, unit, slot) to the variable that counts instances.
+    kept : (class, unit, slot) to the variable that counts instances that stand there now and stay.
     groups : (class, (unit, slot) of each GPU) to the variable that counts replicas on exactly these linked GPUs.
     cliques : class and (unit, slot) places of which any with different GPUs are linked well enough for a replica.
     """
@@ -83,6 +92,7 @@ class Located:
     program: Program = field(default_factory=Program)
     columns: dict[tuple[int, int], int] = field(default_factory=dict)
     taken: dict[Taken, int] = field(default_factory=dict)
+    kept: dict[Taken, int] = field(default_factory=dict)
     groups: dict[Group, int] = field(default_factory=dict)
     cliques: list[tuple[int, list[tuple[int, int]]]] = field(default_factory=list)
 
@@ -168,7 +178,7 @@ def locate(problem: Problem, sites: Sequence[Site], *, single: bool) -> Located:
         for column, _ in problem.columns_of_kind.get(of.kind, ()):
             located.columns[number, column] = variable = program.variable(len(of.gpus))
             counted.append((variable, 1))
-        program.row(counted, high=len(of.gpus))
+        program.row(counted, low=len(of.gpus) if problem.kinds[of.kind].pinned else -np.inf, high=len(of.gpus))
     for (number, unit), slots in located.slots_of.items():
         c = problem.classes[number]
         for slot in slots:
@@ -176,6 +186,7 @@ def locate(problem: Problem, sites: Sequence[Site], *, single: bool) -> Located:
                 located.taken[number, unit, slot] = program.variable(min(c.most(slot), located.room([unit])))
     amounts = {key: [(variable, 1)] for key, variable in located.taken.items()}
     slot_rows(located, amounts)
+    kept_rows(located)
     for number, c in enumerate(problem.classes):
         mine = {(unit, slot): variable for (who, unit, slot), variable in located.taken.items() if who == number}
         if c.count and c.linked:
@@ -199,6 +210,26 @@ def slot_rows(located: Located, amounts: Mapping[Taken, Terms]) -> None:
             offers.setdefault((unit, slot), []).append((variable, n))
     for place, terms in takers.items():
         located.program.row([*offers.get(place, ()), *terms], low=0)
+
+
+def kept_rows(located: Located) -> None:
+    """Count what stays: no more than the configurations leave in place and the classes take; who is pinned does."""
+    there: dict[Taken, Terms] = {}
+    must: dict[Taken, Terms] = {}
+    for (unit, column), variable in located.columns.items():
+        for place, n in located.problem.columns[column].kept:
+            there.setdefault((place[0], unit, place[1]), []).append((variable, n))
+        for place, n in located.problem.columns[column].pinned:
+            must.setdefault((place[0], unit, place[1]), []).append((variable, -n))
+    for key, terms in there.items():
+        taken = located.taken.get(key)
+        if taken is not None:
+            located.kept[key] = kept = located.program.variable(located.program.upper[taken])
+            located.program.row([*terms, (kept, -1)], low=0)
+            located.program.row([(taken, 1), (kept, -1)], low=0)
+        if key in must:
+            held = [] if taken is None else [(located.kept[key], 1)]
+            located.program.row([*must[key], *held], low=0)
 
 
 def equal_rows(located: Located, number: int, taken: Mapping[tuple[int, int], int], sites: Iterable[int]) -> None:

@@ -246,7 +246,9 @@ def _named(spelling: str, supply: Supply) -> list[Option]:
     if not any(mode in match_modes(supply.modes, catalog.gpu(name)) for name, mode in somewhere):
         name, mode = next(iter(somewhere))
         allowed = ", ".join(supply.modes or ())
-        raise SpecError(f"profile {spelling!r} needs {name} in mode {mode}; this plan uses {allowed} only, allow {mode} too")
+        could = mode in match_modes(supply.widest_modes, catalog.gpu(name))
+        remedy = f"allow {mode} too" if could else "no GPU of the fleet can be put in it"
+        raise SpecError(f"profile {spelling!r} needs {name} in mode {mode}; this plan uses {allowed} only, {remedy}")
     return [
         (kind, mode, free)
         for kind, k in enumerate(supply.kinds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -40,8 +40,11 @@ class Failover:
 
 
 @dataclass(slots=True)
-class _Gpu:
-    """One GPU in use: its slots, and who is in them; (class, profile) for each instance, class -1 where it stays free."""
+class Cut:
+    """One GPU in use: its slots, and who is in them; (class, profile) for each instance, class -1 where it stays free.
+
+    Where it matters which instance is which, `starts` has the start of each free place by slot, and `at` those of `held`.
+    """
 
     row: int
     kind: int
@@ -49,10 +52,12 @@ class _Gpu:
     free: dict[int, int]
     held: list[tuple[int, str, int, int]] = field(default_factory=list)  # (slot, profile, workload, replica)
     spare: list[tuple[int, str, int]] = field(default_factory=list)  # (slot, profile, start) of instances that stay free
+    starts: dict[int, list[int]] = field(default_factory=dict)
+    at: list[int] = field(default_factory=list)
 
 
 @dataclass
-class _Placer:
+class Placer:
     """Hands out replicas to GPUs, site after site."""
 
     workloads: Workloads
@@ -60,8 +65,8 @@ class _Placer:
     problem: Problem
     profiles: Mapping[tuple[int, int], Profile]
     streams: dict[int, Iterator[tuple[int, int]]]
-    gpus: dict[int, _Gpu] = field(default_factory=dict)
-    at: dict[Named, dict[int, list[_Gpu]]] = field(default_factory=dict)
+    gpus: dict[int, Cut] = field(default_factory=dict)
+    at: dict[Named, dict[int, list[Cut]]] = field(default_factory=dict)
     hosted: dict[tuple[Named, int], list[tuple[int, int]]] = field(default_factory=dict)
 
     def fill(self, filled: Filled, units: list[Unit], rows: tuple[int, ...]) -> None:
@@ -94,20 +99,20 @@ class _Placer:
             for first in range(0, len(every), size):
                 yield number, tuple(every[first : first + size]), 1
 
-    def _cut(self, filled: Filled, units: list[Unit], rows: tuple[int, ...]) -> dict[int, list[_Gpu]]:
+    def _cut(self, filled: Filled, units: list[Unit], rows: tuple[int, ...]) -> dict[int, list[Cut]]:
         """Give the GPUs of each unit their configurations."""
-        at: dict[int, list[_Gpu]] = {}
+        at: dict[int, list[Cut]] = {}
         next_gpu = [iter(unit.gpus) for unit in units]
         for (unit, column), count in sorted(filled.contents.columns.items()):
             slots = self.problem.columns[column].slots
             for _ in range(count):
                 row = rows[next(next_gpu[unit])]
-                gpu = _Gpu(row, units[unit].kind, self.problem.slots[slots[0][0]].mode, dict(slots))
+                gpu = Cut(row, units[unit].kind, self.problem.slots[slots[0][0]].mode, dict(slots))
                 self.gpus[row] = gpu
                 at.setdefault(unit, []).append(gpu)
         return at
 
-    def _hold(self, gpus: list[_Gpu], slot: int, profile: str, workload: int, replica: int) -> None:
+    def _hold(self, gpus: list[Cut], slot: int, profile: str, workload: int, replica: int) -> None:
         gpu = next(gpu for gpu in gpus if gpu.free.get(slot))
         gpu.free[slot] -= 1
         gpu.held.append((slot, profile, workload, replica))
@@ -153,16 +158,24 @@ class _Placer:
                 occupant[offsets[row] + position], replica[offsets[row] + position] = workload, number
                 if workload == NOBODY:
                     gpu.spare.append((slot, profile, placements[position].start))
-        names = tuple(workload.name for workload in self.workloads)
-        fleet = self.supply.fleet
-        if fleet is None:
-            index = np.arange(len(pattern_rows), dtype=np.int32)
-            return Layout((None,), patterns, names, np.zeros_like(index), index, pattern_rows, occupant, replica)
-        counts = [len(host.gpus) for host in fleet.hosts]
-        host_of = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-        index = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
-        hosts = tuple(host.name for host in fleet.hosts)
-        return Layout(hosts, patterns, names, host_of, index, pattern_rows, occupant, replica)
+        empty = layout_of_patterns(self.workloads, self.supply, patterns, pattern_rows)
+        return replace(empty, occupant=occupant, replica=replica)
+
+
+def layout_of_patterns(workloads: Workloads, supply: Supply, patterns: tuple[Pattern, ...], pattern_rows: Index) -> Layout:
+    """Return a layout of all GPUs in which nobody stands anywhere yet."""
+    sizes = np.array([len(pattern.placements) for pattern in patterns] or [0], dtype=np.int64)
+    nobody = np.full(int(sizes[pattern_rows].sum()) if len(pattern_rows) else 0, NOBODY, dtype=np.int32)
+    names = tuple(workload.name for workload in workloads)
+    fleet = supply.fleet
+    if fleet is None:
+        index = np.arange(len(pattern_rows), dtype=np.int32)
+        return Layout((None,), patterns, names, np.zeros_like(index), index, pattern_rows, nobody, nobody.copy())
+    counts = [len(host.gpus) for host in fleet.hosts]
+    host_of = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    index = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
+    hosts = tuple(host.name for host in fleet.hosts)
+    return Layout(hosts, patterns, names, host_of, index, pattern_rows, nobody, nobody.copy())
 
 
 def place(
@@ -186,7 +199,7 @@ def place(
     for row, number in enumerate(class_of.tolist()):
         members[number].append(row)
     streams = {number: _stream(workloads, rows) for number, rows in enumerate(members)}
-    placer = _Placer(workloads, supply, problem, profiles, streams)
+    placer = Placer(workloads, supply, problem, profiles, streams)
     units = [units_of([site], single=single) for site in sites]
     for number, filled in enumerate(arrangement.filled):
         site = sites[filled.site]
@@ -194,16 +207,27 @@ def place(
         placer.fill(filled, units[filled.site], rows)
     layout = placer.layout()
     left = _left_out(workloads, arrangement.placed, members)
-    return layout, left, tuple(_failover(placer, layout, sites, arrangement))
+    every = {(number, copy): rows for number, site in enumerate(sites) for copy, rows in enumerate(site.members)}
+    return layout, left, tuple(failovers(placer, layout, every, arrangement))
 
 
-def _failover(placer: _Placer, layout: Layout, sites: tuple[Site, ...], arrangement: Arrangement) -> Iterator[Failover]:
-    """Turn moves into names: which replica takes which free instance when its host fails."""
+def failovers(
+    placer: Placer, layout: Layout, rows: Mapping[Named, tuple[int, ...]], arrangement: Arrangement
+) -> Iterator[Failover]:
+    """Turn moves into names: which replica takes which free instance when its host fails.
+
+    Parameters
+    ----------
+    placer : what was handed out.
+    layout : the layout.
+    rows : rows in the layout of the GPUs of each site.
+    arrangement : the moves.
+    """
     left: dict[Named, dict[int, list[tuple[int, str, int]]]] = {}
     waiting = {key: list(who) for key, who in placer.hosted.items()}
     for move in arrangement.moves:
         here = left.setdefault(move.failed, {row: list(gpu.spare) for row, gpu in placer.gpus.items()})
-        failed_row = sites[move.failed[0]].members[move.failed[1]][0]
+        failed_row = rows[move.failed][0]
         failed = str(layout.hosts[layout.gpu_host[failed_row]])
         for _ in range(move.count):
             workload, replica = waiting[move.failed, move.number].pop(0)
@@ -222,7 +246,7 @@ def _failover(placer: _Placer, layout: Layout, sites: tuple[Site, ...], arrangem
                 )
 
 
-def _take(gpus: list[_Gpu], free: dict[int, list[tuple[int, str, int]]], slot: int, profile: str) -> tuple[_Gpu, int]:
+def _take(gpus: list[Cut], free: dict[int, list[tuple[int, str, int]]], slot: int, profile: str) -> tuple[Cut, int]:
     """Take a free instance of a profile in a slot on one of some GPUs."""
     gpu, place = next((gpu, place) for gpu in gpus for place in free[gpu.row] if place[:2] == (slot, profile))
     free[gpu.row].remove(place)

@@ -6,12 +6,13 @@ in a mode) in *columns* (its maximal configurations).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
-from partitioner.solver.configurations import maximal_configurations
+from partitioner.solver.configurations import free_geometry, maximal_configurations
+from partitioner.solver.reshaping import LISTED_UNITS, Stayer, shape_names, targets
 from partitioner.topology import Level
 
 PREFERENCES = 16
@@ -44,6 +45,8 @@ class Kind:
     cost_micros : what one costs in an hour, in millionths of the currency.
     power_mw : power of one [mW].
     places : names of hosts and GPUs that workloads are pinned to or kept off, and that these GPUs are or stand in.
+    standing : who stands on them now and may stay, where that tells GPUs apart: profile, start, class, and whether he has to.
+    mode_now : the mode that they are in, where somebody stands on them.
     """
 
     model: str
@@ -55,6 +58,13 @@ class Kind:
     cost_micros: int = 0
     power_mw: int = 0
     places: tuple[str, ...] = ()
+    standing: tuple[tuple[str, int, int, bool], ...] = ()
+    mode_now: str | None = None
+
+    @property
+    def pinned(self) -> bool:
+        """Whether somebody on them has to stay."""
+        return any(pinned for _, _, _, pinned in self.standing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +134,8 @@ class DemandClass:
     yields : throughput of one instance of a service in each of `options`, in the same units; empty for replicas.
     size : slots that one replica takes; of one shape, in one host.
     needs : what a replica needs of its host and neighbours.
+    move_price : what it costs to move one of its instances.
+    alternatives : for each of `options` the names of other profiles of that shape on which a replica may stay.
     """
 
     count: int
@@ -134,6 +146,8 @@ class DemandClass:
     yields: tuple[int, ...] = ()
     size: int = 1
     needs: Needs = NOTHING
+    move_price: int = 1
+    alternatives: tuple[tuple[str, ...], ...] = ()
 
     @property
     def each(self) -> int:
@@ -154,6 +168,11 @@ class DemandClass:
         """Return the name of the profile that it gets in a slot."""
         return self.profiles[self.options.index(slot)]
 
+    def may_hold(self, slot: int) -> tuple[str, ...]:
+        """Return the names of the profiles on which a replica that runs now may stay in a slot."""
+        others = self.alternatives[self.options.index(slot)] if self.alternatives and self.size == 1 else ()
+        return (self.profile(slot), *others)
+
     def gain(self, slot: int) -> int:
         """Return what one instance in a slot adds to the goal."""
         return self.yields[self.options.index(slot)] if self.yields else 1
@@ -165,10 +184,24 @@ class DemandClass:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A configuration of a kind: (slot, count) pairs."""
+    """A configuration of a kind.
+
+    Parameters
+    ----------
+    kind : the kind.
+    slots : (slot, count) pairs.
+    kept : ((class, slot), count) pairs: instances that stand there now and may stay.
+    pinned : those among them that have to.
+    """
 
     kind: int
     slots: tuple[tuple[int, int], ...]
+    kept: Kept = ()
+    pinned: Kept = ()
+
+
+Kept = tuple[tuple[tuple[int, int], int], ...]
+"""((class, slot), number) of instances that stay."""
 
 
 @dataclass(frozen=True)
@@ -188,11 +221,44 @@ class Problem:
         columns: list[Column] = []
         for (kind, mode, _), slots in by_mode.items():
             names = tuple(self.slots[slot].shape for slot in slots)
+            if self.kinds[kind].standing:
+                columns += self._columns_beside(kind, mode, slots)
+                continue
             columns += [
                 Column(kind, tuple((slot, n) for slot, n in zip(slots, vector, strict=True) if n))
                 for vector in maximal_configurations(self.kinds[kind].model, mode, names, self.kinds[kind].kept)
             ]
         return tuple(columns)
+
+    def _columns_beside(self, kind: int, mode: str, slots: Sequence[int]) -> Iterator[Column]:
+        """Iterate over what GPUs can become on which somebody stands."""
+        of = self.kinds[kind]
+        here = {
+            (number, profile)
+            for number, c in enumerate(self.classes)
+            for slot in slots
+            if slot in c.options
+            for profile in c.may_hold(slot)
+        }
+        shape_of = shape_names(of.model, mode, of.kept)
+        stayers = tuple(
+            Stayer(shape_of[profile], start, number, pinned)
+            for profile, start, number, pinned in of.standing
+            if of.mode_now == mode and (number, profile) in here
+        )
+        if sum(stayer.pinned for stayer in stayers) < sum(pinned for _, _, _, pinned in of.standing):
+            return
+        slot_of = {self.slots[slot].shape: slot for slot in slots}
+        must: dict[tuple[int, int], int] = {}
+        for stayer in stayers:
+            if stayer.pinned:
+                place = (stayer.tag, slot_of[stayer.shape])
+                must[place] = must.get(place, 0) + 1
+        names = tuple(slot_of)
+        for target in targets(of.model, mode, names, of.kept, stayers)[0]:
+            counts = tuple((slot_of[name], n) for name, n in zip(names, target.counts, strict=True) if n)
+            kept = tuple(((tag, slot_of[shape]), n) for tag, shape, n in target.kept)
+            yield Column(kind, counts, kept, tuple(must.items()))
 
     @cached_property
     def columns_of_kind(self) -> dict[int, list[tuple[int, Column]]]:
@@ -216,6 +282,16 @@ class Problem:
         """Return the problem itself, told its columns where they are known already; listing them takes the most time."""
         self.__dict__["columns"] = columns
         return self
+
+
+def all_targets(problem: Problem) -> bool:
+    """Whether the columns are all that GPUs can become on which somebody stands."""
+    for kind in problem.kinds:
+        if kind.standing and kind.mode_now is not None:
+            geometry = free_geometry(kind.model, kind.mode_now, kind.kept)
+            if geometry.units > LISTED_UNITS and any(p.extent > 1 for p in geometry.profiles):
+                return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

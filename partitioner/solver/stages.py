@@ -7,20 +7,23 @@ from __future__ import annotations
 
 from partitioner.solver.problem import Column, Problem, slot_cost
 
-STAGES = ("placed", "gpus", "cost", "power", "hosts", "waste", "spread", "headroom")
-"""Names of stages: replicas placed, GPUs in use, their cost [millionths of the currency per hour], their power [mW], hosts
-in use, memory of GPUs and instances beyond what is needed, most GPUs in use on one host, room left in GPUs in use."""
+STAGES = ("placed", "gpus", "moves", "cost", "power", "hosts", "waste", "spread", "headroom")
+"""Names of stages: replicas placed, GPUs in use, what moves cost, cost of the GPUs [millionths of the currency per hour], their
+power [mW], hosts in use, memory of GPUs and instances beyond what is needed, most GPUs in use on one host, room left in GPUs
+in use."""
 MAXIMISED = ("placed", "headroom")
 """Stages of which more is better."""
 LOCATED = ("hosts", "spread")
 """Stages that need to know which host a GPU stands in."""
+FOR_NOTHING = "moves for nothing"
+"""After all stages: what costs nothing to move does not move without need. Reported nowhere."""
 _GIB = 1024
 _FAR = 2**62
 
 
 def least(stage: str) -> int:
-    """Return a bound on what a stage costs of which nothing is known."""
-    return -_FAR if stage in MAXIMISED else 0
+    """Return a bound on what a stage costs of which nothing is known; of moves, what stays costs less than nothing."""
+    return -_FAR if stage in (*MAXIMISED, "moves", FOR_NOTHING) else 0
 
 
 def column_cost(problem: Problem, stage: str, column: Column) -> int:

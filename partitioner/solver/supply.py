@@ -35,6 +35,11 @@ class Supply:
     fleet: Fleet | None
     modes: tuple[str, ...] | None = None
 
+    @property
+    def widest_modes(self) -> tuple[str, ...] | None:
+        """Modes that any plan on these GPUs could use; None means all."""
+        return self.fleet.modes if self.fleet is not None else None
+
 
 def match_modes(wanted: Sequence[str] | None, model: GpuModel) -> tuple[str, ...]:
     """Return the modes of a GPU model among those wanted.
@@ -50,7 +55,9 @@ def match_modes(wanted: Sequence[str] | None, model: GpuModel) -> tuple[str, ...
     return tuple(mode for mode in model.modes if any(mode == w or mode.startswith(f"{w}-") for w in wanted))
 
 
-def supply_of_fleet(fleet: Fleet, modes: Sequence[str] | None, places: Collection[str] = ()) -> Supply:
+def supply_of_fleet(
+    fleet: Fleet, modes: Sequence[str] | None, places: Collection[str] = (), *, vacate: Collection[str] = ()
+) -> Supply:
     """Return the supply of a fleet; GPUs with a fixed mode or with existing instances stay as they are.
 
     Parameters
@@ -58,23 +65,25 @@ def supply_of_fleet(fleet: Fleet, modes: Sequence[str] | None, places: Collectio
     fleet : the GPUs.
     modes : modes or families of modes that may be used; None means all.
     places : names of hosts and GPUs that workloads are pinned to or kept off; such GPUs are kinds of their own.
+    vacate : names of hosts and GPUs on which nothing may stand.
     """
-    rows: dict[tuple[Gpu, tuple[str, ...]], list[int]] = {}
+    rows: dict[tuple[Gpu, tuple[str, ...], bool], list[int]] = {}
     of_object: dict[int, list[int]] = {}  # equal GPUs are mostly one object, and hashing a value takes longer
     row = 0
     for host in fleet.hosts:
         on_host = (host.name,) if host.name in places else ()
         for index, gpu in enumerate(host.gpus):
-            if not places:
+            if not places and not vacate:
                 members = of_object.get(id(gpu))
                 if members is None:
-                    members = of_object[id(gpu)] = rows.setdefault((gpu, ()), [])
+                    members = of_object[id(gpu)] = rows.setdefault((gpu, (), False), [])
                 members.append(row)
             else:
                 label = gpu_label(host.name, index)
-                rows.setdefault((gpu, (*on_host, label) if label in places else on_host), []).append(row)
+                empty = label in vacate or host.name in vacate
+                rows.setdefault((gpu, (*on_host, label) if label in places else on_host, empty), []).append(row)
             row += 1
-    kinds = tuple(_kind(gpu, at, len(members), modes) for (gpu, at), members in rows.items())
+    kinds = tuple(_kind(gpu, at, len(members), () if empty else modes) for (gpu, at, empty), members in rows.items())
     arrays = tuple(np.array(members, dtype=np.int32) for members in rows.values())
     return Supply(kinds, arrays, fleet, tuple(modes) if modes is not None else None)
 

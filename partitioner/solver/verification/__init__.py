@@ -3,7 +3,8 @@
 What is checked: every GPU exists and stands in one legal set of placements, existing instances among them; every replica
 is placed once or reported, on what satisfies its demand; services reach their rate; jobs of several GPUs have their links;
 rules between workloads and the limits of hosts hold, after the failure of a host, too, where the plan claims to survive
-one; the figures are those of the layout; and where the bound rests on prices, that they prove it.
+one; what is said to move, to stay or to be vacated is so; the figures are those of the layout; and where the bound rests on
+prices, that they prove it.
 This package must not import any other module of the solver.
 """
 
@@ -19,6 +20,7 @@ from partitioner.solver.verification.figures import check_figures
 from partitioner.solver.verification.gpus import check_gpus
 from partitioner.solver.verification.jobs import check_jobs
 from partitioner.solver.verification.limits import check_limits
+from partitioner.solver.verification.moves import check_moves
 from partitioner.solver.verification.prices import check_bound
 from partitioner.solver.verification.replicas import check_demands, check_ratings, check_replicas, check_services
 from partitioner.solver.verification.rules import as_planned, check_rules
@@ -68,3 +70,4 @@ def _check_together(books: Books) -> Iterator[str]:
     yield from check_rules(standing)
     yield from check_limits(standing)
     yield from check_failover(books)
+    yield from check_moves(books)

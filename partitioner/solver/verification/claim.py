@@ -166,3 +166,15 @@ class Claim(Protocol):
     @property
     def failover(self) -> Sequence[Failover]:
         """Where replicas go when their host fails."""
+
+    @property
+    def current(self) -> Layout | None:
+        """What ran before, where the plan starts from it."""
+
+    @property
+    def pinned(self) -> Sequence[str]:
+        """Workloads, or ``workload/replica``, that stay where they were."""
+
+    @property
+    def vacate(self) -> Sequence[str]:
+        """Hosts and GPUs on which nothing may stand."""

@@ -11,7 +11,7 @@ from partitioner.layout import Layout
 from partitioner.solver.verification.books import Books
 from partitioner.solver.verification.claim import Claim
 
-_STAGES = ("placed", "gpus", "cost", "power", "hosts", "waste", "spread", "headroom")
+_STAGES = ("placed", "gpus", "moves", "cost", "power", "hosts", "waste", "spread", "headroom")
 _MAXIMISED = ("placed", "headroom")
 _MICRO, _MILLI = 1_000_000, 1_000
 

@@ -100,8 +100,10 @@ def _check_modes(plan: Claim, cut: Flags) -> Iterator[str]:
     """GPUs that the plan itself cuts are in modes that it may use."""
     for number in np.unique(plan.layout.gpu_pattern[cut]).tolist():
         pattern = plan.layout.patterns[number]
-        if pattern.mode not in modes_allowed(catalog.gpu(pattern.model), plan.modes):
-            yield f"{pattern.model}: mode {pattern.mode} is not one of those allowed ({', '.join(plan.modes or ())})"
+        model = catalog.gpu(pattern.model)
+        for wanted in (plan.modes, plan.fleet.modes if plan.fleet is not None else None):
+            if pattern.mode not in modes_allowed(model, wanted):
+                yield f"{pattern.model}: mode {pattern.mode} is not one of those allowed ({', '.join(wanted or ())})"
 
 
 def _check_pattern(pattern: Pattern) -> Iterator[str]:

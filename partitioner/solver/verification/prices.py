@@ -61,7 +61,7 @@ def _priced(books: Books) -> bool:
     """
     plan = books.plan
     stages = [name for name in plan.objective if name != "placed"]
-    if stages[:1] != ["gpus"] or books.having("only_on", "never_on", "tenant").any():
+    if stages[:1] != ["gpus"] or plan.pinned or plan.vacate or books.having("only_on", "never_on", "tenant").any():
         return False
     gpus = {gpu for host in plan.fleet.hosts for gpu in set(host.gpus)} if plan.fleet is not None else set()
     if any(gpu.instances for gpu in gpus):
