@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from nvml import Card, Machine
 
 import partitioner as gp
 from partitioner.performance import Calibration
@@ -27,15 +30,46 @@ def test_the_programs_run(monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(ROOT / "examples")
     names = {"frame": pd.DataFrame([{"name": "chat", "profile": "3g.40gb", "count": 2}])}
     programs = blocks("python")
-    assert len(programs) == 5
+    assert len(programs) == 7
     (tmp_path / "mine.csv").write_text(Calibration.default().to_csv(), encoding="utf-8")
     for number, program in enumerate(programs):
         program = program.replace("mine.csv", str(tmp_path / "mine.csv"))  # noqa: PLW2901
+        if "NvmlTarget" in program:
+            _run_on_hardware(program, names, tmp_path)
+            continue
         exec(compile(program, "README.md", "exec"), names)
         if number == 0:
             assert (names["plan"].gpus_used, names["plan"].lower_bound) == (3, 3)
             names["other"] = names["plan"]
     assert {a.workload for a in names["plan"].assignments() if a.throughput} == {"search", "video", "archive"}
+
+
+def _run_on_hardware(program: str, names: dict[str, object], folder: Path) -> None:
+    """Run a program on two GPUs of the library that stands in for the driver."""
+    program = program.replace("NvmlTarget()", "NvmlTarget(state=gp.StateFolder(state))").replace('"work', '"changing/work')
+    own = dict(names, state=folder / "state")
+    with Machine(folder / "machine", [Card("A100-80GB", mig=True), "A100-80GB"]) as machine:
+        exec(compile(program, "README.md", "exec"), own)
+        placed = sorted(profile for gpu in (0, 1) for profile, _ in machine.placed(gpu))
+    assert placed == ["1g.10gb"] * 3 + ["3g.40gb"] * 2
+
+
+def test_the_transcript_is_what_happens(tmp_path) -> None:
+    [section] = re.findall(r"^## Changing what runs\n(.*?)^## ", README, re.MULTILINE | re.DOTALL)
+    section = re.sub(r"^```.*?^```", "", section, flags=re.MULTILINE | re.DOTALL)
+    shown = [line[4:] for line in section.splitlines() if line.startswith("    ")]
+    shutil.copytree(ROOT / "examples" / "changing", tmp_path, dirs_exist_ok=True)
+    commands = [line[2:] for line in shown if line.startswith("$ ")]
+    script = "\n".join(f"echo {shlex.quote('$ ' + command)}; {command}" for command in commands)
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], cwd=tmp_path, env=dict(os.environ, PATH=path), capture_output=True, text=True, check=True
+    )
+    assert _timeless(done.stdout.splitlines()) == _timeless(shown)
+
+
+def _timeless(lines: list[str]) -> list[str]:
+    return [re.sub(r"in [\d.]+ s", "in a while", line) for line in lines]
 
 
 def test_the_files_are_read() -> None:
@@ -44,7 +78,8 @@ def test_the_files_are_read() -> None:
     assert {w.name for w in gp.plan(yaml.safe_load(workloads), fleet=yaml.safe_load(fleet)).workloads} == {"chat", "embed"}
 
 
-COMMANDS = [line.split("$ ")[1].split("#")[0].strip() for line in README.splitlines() if line.startswith("    $ partitioner")]
+[USAGE] = re.findall(r"^## From the command line\n(.*?)^## ", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [line.split("$ ")[1].split("#")[0].strip() for line in USAGE.splitlines() if line.startswith("    $ partitioner")]
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "catalog" not in c])

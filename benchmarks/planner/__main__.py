@@ -78,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add.add_argument("--occupancy", type=_share, nargs="+", default=[0.5, 0.7], metavar="X", help="share of memory slices taken")
     add.set_defaults(run=_reconfigure)
+    add = commands.add_parser("steps", help="steps between two layouts: time and interruptions against clearing GPUs")
+    add.add_argument("--gpus", type=_positive, nargs="+", default=[1_000, 10_000], metavar="N", help="GPUs of the fleet")
+    add.add_argument("--mixes", nargs="+", default=["uniform", "small-heavy"], metavar="NAME", help="mixes of profiles")
+    add.set_defaults(run=_steps)
     add = commands.add_parser("online", help="requests that come and go: acceptance against rivals and a bound, and speed")
     add.add_argument("--mixes", nargs="+", default=[], metavar="NAME", help="mixes of profiles (all)")
     loads = [0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2]
@@ -336,6 +340,32 @@ def _fleet_row(outcome: Outcome) -> list[object]:
         _wanted(case.gap),
         "yes" if outcome.holds else "NO",
     ]
+
+
+def _steps(options: argparse.Namespace) -> tuple[str, bool]:
+    from benchmarks.planner.mixes import mixes
+    from benchmarks.planner.steps import CASES, DEADLINE_S, compare
+
+    rows, holds = [], True
+    chosen = mixes(options.mixes)
+    for gpus, mix, case in product(options.gpus, chosen, CASES):
+        planned = case != "everything"
+        if not planned and mix is not chosen[-1]:
+            continue  # it has profiles of its own
+        way = compare(case, mix, gpus)
+        holds &= way.interrupted <= way.cleared and not (planned and gpus <= 10_000 and way.seconds > DEADLINE_S)
+        cells = [
+            f"{case}, {mix.name}" if planned else case,
+            gpus,
+            way.changed,
+            way.steps,
+            way.moved,
+            way.interrupted,
+            way.cleared,
+        ]
+        rows.append([*cells, seconds(way.seconds), f"{way.seconds / way.reading_s:.1f}"])
+    columns = ["goal", "GPUs", "changed", "steps", "moves", "interrupted", "by clearing", "time", "x reading both"]
+    return table(columns, rows), holds
 
 
 def _reconfigure(options: argparse.Namespace) -> tuple[str, bool]:
