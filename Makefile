@@ -56,6 +56,9 @@ bench: $(VENV)/.installed-test  ## Speed and quality of the planner, as in the R
 	$(BIN)/python -m benchmarks.planner quality
 	$(BIN)/python -m benchmarks.planner services
 	$(BIN)/python -m benchmarks.planner fleets
+	$(BIN)/python -m benchmarks.planner reconfigure
+	$(BIN)/python -m benchmarks.planner steps
+	$(BIN)/python -m benchmarks.planner online
 
 clean:  ## Remove what the other commands made
 	rm -rf $(VENV) .venv-lowest demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
