@@ -103,8 +103,10 @@ class Changes:
     @cached_property
     def endings(self) -> tuple[str, ...]:
         """Replicas that the goal does not have and that are stopped for good, as ``workload/replica``, each once."""
-        stopped = dict.fromkeys(step.who or "" for step in self.steps if step.kind == "drain" and not step.interrupts)
-        return tuple(stopped)
+        stopped = {(s.workload, s.replica): s.who or "" for s in self.steps if s.kind == "drain" and not s.interrupts}
+        for a in self.goal.assignments() if stopped else ():
+            stopped.pop((a.workload, a.replica), None)  # one on several GPUs that gives up one of them runs on
+        return tuple(stopped.values())
 
     @property
     def gpus(self) -> tuple[GpuKey, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import zip_longest
+from typing import NamedTuple
 
 from partitioner import catalog
 from partitioner.errors import SpecError
@@ -24,14 +26,14 @@ def geometry_of(model: str, mode: str) -> Geometry:
 
 
 @cache
-def _units_of(model: str, mode: str) -> dict[At, int]:
+def units_of(model: str, mode: str) -> dict[At, int]:
     """Return the units that each placement takes, as a bit mask."""
     return {(p.profile.name, p.start): (1 << p.end) - (1 << p.start) for p in geometry_of(model, mode).placements}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class GpuChange:
-    """One GPU that changes; `present`, `mode` and `unready` move on while steps are planned.
+    """One GPU that changes; all but `key`, `model`, `goal_mode` and `wanted` move on while steps are planned.
 
     Parameters
     ----------
@@ -42,7 +44,10 @@ class GpuChange:
     unready : instances begun and not finished.
     doomed : instances there are that do not stay.
     pending : instances that are still to be made.
+    made : instances of the end that were made on the way.
     spare : instances made for a while, for replicas that have to wait elsewhere.
+    goes_to : instances whose replicas have to move, each with where to.
+    comes_from : instances that a replica is still to move to, each with where it runs.
     """
 
     key: GpuKey
@@ -52,39 +57,58 @@ class GpuChange:
     present: dict[At, Who | None]
     wanted: dict[At, Who | None]
     unready: set[At] = field(default_factory=set)
-    doomed: set[At] = field(default_factory=set)
+    doomed: dict[At, None] = field(default_factory=dict)
     pending: dict[At, None] = field(default_factory=dict)
+    made: dict[At, None] = field(default_factory=dict)
     spare: set[At] = field(default_factory=set)
+    goes_to: dict[At, Instance] = field(default_factory=dict)
+    comes_from: dict[At, Instance] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         stays = self.present if self.mode == self.goal_mode else {}
-        self.doomed = {at for at in self.present if at not in stays or at not in self.wanted}
+        self.doomed = {at: None for at in self.present if at not in stays or at not in self.wanted}
         self.pending = {at: None for at in self.wanted if at not in stays or at in self.unready}
 
-    @property
-    def geometry(self) -> Geometry:
-        """The geometry of the mode it is in."""
+    def in_the_way(self, at: At) -> At | None:
+        """Return an instance whose replica moves and that overlaps a place, None where there is none."""
         assert self.mode is not None
-        return geometry_of(self.model, self.mode)
-
-    def in_the_way(self, at: At) -> list[At]:
-        """Return instances that do not stay and overlap a place; those that stay never do."""
-        if not self.doomed:
-            return []
-        assert self.mode is not None
-        units = _units_of(self.model, self.mode)
+        units = units_of(self.model, self.mode)
         wanted = units[at]
-        return [other for other in self.doomed if units[other] & wanted]
+        for other in self.goes_to:
+            if units[other] & wanted:
+                return other
+        return None
 
-    @property
-    def label(self) -> str:
-        """The GPU for people."""
-        return gpu_label(*self.key)
+    def fits(self, at: At) -> bool:
+        """Whether an instance can be made now."""
+        assert self.mode is not None
+        units = units_of(self.model, self.mode)
+        wanted = units[at]
+        for other in self.present:
+            if units[other] & wanted and other != at:
+                return False
+        now = self.present if at in self.present else [*self.present, at]
+        return geometry_of(self.model, self.mode).violation(now) is None
 
-    @property
-    def changes(self) -> bool:
-        """Whether instances or the mode change; who holds them apart."""
-        return bool(self.doomed or self.pending) or self.mode != self.goal_mode
+    def room(self, profile: str) -> At | None:
+        """Return a place for one more instance, beside what is there and beside all that comes; None where there is none."""
+        assert self.mode is not None
+        geometry, units = geometry_of(self.model, self.mode), units_of(self.model, self.mode)
+        taken = 0
+        for held in (self.present, self.wanted):  # spare instances are present
+            for at in held:
+                taken |= units[at]
+        for start in geometry.profile(profile).starts:
+            at = (profile, start)
+            if units[at] & taken:
+                continue
+            now, later = [*self.present, at], [*{*self.wanted, *self.spare}, at]
+            if geometry.violation(now) is None and geometry.violation(later) is None:
+                return at
+        return None
+
+
+Instance = tuple[GpuChange, At]
 
 
 def changed_gpus(current: Layout, goal: Layout) -> dict[GpuKey, GpuChange]:
@@ -174,45 +198,39 @@ class Reader:
         return {at for position, at in enumerate(places, self._first[row]) if position in self._unready}
 
 
-@dataclass(frozen=True, slots=True)
-class Journeys:
-    """Who goes where.
+class Journey(NamedTuple):
+    """Who goes where: `begin` is None where the replica runs nowhere now, `end` where it ends."""
 
-    Parameters
-    ----------
-    comes_from : instance of the end to the instance that its replica holds now; None where it runs nowhere now.
-    goes_to : the reverse; None where the replica ends.
-    """
-
-    comes_from: Mapping[tuple[GpuKey, At], tuple[GpuKey, At] | None]
-    goes_to: Mapping[tuple[GpuKey, At], tuple[GpuKey, At] | None]
+    who: Who
+    begin: Instance | None
+    end: Instance | None
 
 
-def journeys(gpus: Iterable[GpuChange]) -> Journeys:
-    """Return who goes where; pieces of a replica that stay are not in it.
+def journeys(gpus: Iterable[GpuChange]) -> list[Journey]:
+    """Return who goes where; pieces of a replica that stay are not in it. What moves is noted on the GPUs, too.
 
     Notes
     -----
     A replica on several GPUs has as many pieces; which piece goes where is the order of the GPUs.
     """
-    leaving: dict[Who, list[tuple[GpuKey, At]]] = {}
-    arriving: dict[Who, list[tuple[GpuKey, At]]] = {}
+    leaving: dict[Who, list[Instance]] = {}
+    arriving: dict[Who, list[Instance]] = {}
     for gpu in gpus:
-        same_mode = gpu.mode == gpu.goal_mode
-        for at, who in gpu.present.items():
-            if who is not None and not (same_mode and at in gpu.wanted and gpu.wanted[at] == who):
-                leaving.setdefault(who, []).append((gpu.key, at))
-        for at, who in gpu.wanted.items():
-            if who is not None and not (same_mode and at in gpu.present and gpu.present[at] == who):
-                arriving.setdefault(who, []).append((gpu.key, at))
-    comes_from: dict[tuple[GpuKey, At], tuple[GpuKey, At] | None] = {}
-    goes_to: dict[tuple[GpuKey, At], tuple[GpuKey, At] | None] = {}
+        stays = gpu.mode == gpu.goal_mode
+        for mine, others, ways in ((gpu.present, gpu.wanted, leaving), (gpu.wanted, gpu.present, arriving)):
+            for at, who in mine.items():
+                if who is not None and not (stays and others.get(at) == who):
+                    if who in ways:
+                        ways[who].append((gpu, at))
+                    else:
+                        ways[who] = [(gpu, at)]
+    found = []
     for who, ends in arriving.items():
-        begins = leaving.get(who, [])
-        for piece, end in enumerate(ends):
-            comes_from[end] = begins[piece] if piece < len(begins) else None
-    for who, begins in leaving.items():
-        ends = arriving.get(who, [])
-        for piece, begin in enumerate(begins):
-            goes_to[begin] = ends[piece] if piece < len(ends) else None
-    return Journeys(comes_from, goes_to)
+        begins = leaving.pop(who, ())
+        for begin, end in zip_longest(begins, ends):
+            found.append(Journey(who, begin, end))
+            if begin is not None and end is not None:
+                begin[0].goes_to[begin[1]] = end
+                end[0].comes_from[end[1]] = begin
+    found += [Journey(who, begin, None) for who, begins in leaving.items() for begin in begins]
+    return found
