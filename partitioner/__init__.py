@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from partitioner import export as export
     from partitioner.applying import Report as Report
     from partitioner.applying import apply as apply
+    from partitioner.applying import changes_here as changes_here
     from partitioner.applying import rollback as rollback
     from partitioner.changes import Changes as Changes
     from partitioner.changes import Step as Step
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     from partitioner.workload import Workload as Workload
 
 _HOMES = {
-    "applying": ("Report", "apply", "rollback"),
+    "applying": ("Report", "apply", "changes_here", "rollback"),
     "changes": ("Changes", "Step", "diff", "renumbered"),
     "current": ("workloads_of",),
     "errors": (

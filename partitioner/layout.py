@@ -87,6 +87,21 @@ class GpuLayout:
     slots: tuple[Slot, ...] = ()
     uuid: str | None = field(default=None, compare=False)
 
+    def to_data(self) -> dict[str, Any]:
+        """Return the GPU as plain data, an entry of `Layout.to_data`."""
+        return {
+            "host": self.host,
+            "gpu": self.gpu,
+            "model": self.model,
+            "mode": self.mode,
+            **({} if self.uuid is None else {"uuid": self.uuid}),
+            "placements": [
+                {"profile": slot.profile, "start": slot.start, "workload": slot.workload, "replica": slot.replica}
+                | ({} if slot.ready else {"ready": False})
+                for slot in self.slots
+            ],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
@@ -327,21 +342,7 @@ class Layout:
 
     def to_data(self) -> list[dict[str, Any]]:
         """Return the layout as plain data, one entry for each GPU."""
-        return [
-            {
-                "host": gpu.host,
-                "gpu": gpu.gpu,
-                "model": gpu.model,
-                "mode": gpu.mode,
-                **({} if gpu.uuid is None else {"uuid": gpu.uuid}),
-                "placements": [
-                    {"profile": slot.profile, "start": slot.start, "workload": slot.workload, "replica": slot.replica}
-                    | ({} if slot.ready else {"ready": False})
-                    for slot in gpu.slots
-                ],
-            }
-            for gpu in self
-        ]
+        return [gpu.to_data() for gpu in self]
 
     @classmethod
     def from_data(cls, data: object) -> Layout:

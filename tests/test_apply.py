@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from partitioner import catalog
-from partitioner.applying import Report, apply, rollback
+from partitioner.applying import Goal, Report, apply, changes_here, goal_here, rollback
 from partitioner.changes import Changes, Step, diff
 from partitioner.errors import DriftError, SpecError, StepError, TargetError
 from partitioner.fleet import Fleet, Gpu, Host
@@ -599,3 +599,56 @@ def test_a_report_in_words_and_as_data() -> None:
     assert f"would carry out {STEPS} steps; nothing was changed" in str(dry)
     assert "nothing to do" in str(apply(diff(A, A), _target(A)))
     assert isinstance(report, Report)
+
+
+# -- the part of a goal that is a target's own -------------------------------------------------------------------------
+
+
+def _board(index: int, uuid: str | None, *replicas: int, host: str = "h0") -> GpuLayout:
+    slots = tuple(Slot("3g.40gb", 4 * at, "chat", replica) for at, replica in enumerate(replicas))
+    return GpuLayout(host, index, "A100-80GB", "mig", slots, uuid)
+
+
+def test_a_goal_of_many_hosts_is_carried_out_host_by_host() -> None:
+    goal = Layout.of([_board(0, None, 0, host="h0"), _board(0, None, 1, host="h1")])
+    target = SimulatedTarget(Fleet((Host("h1", (Gpu("A100-80GB", mode="mig"),)),)))
+    changes, notes = changes_here(goal, target.layout(), target="this machine")
+    assert notes == ("left out host h0, which this machine does not have",)
+    apply(changes, target)
+    assert target.layout() == goal.only([("h1", 0)])
+    emptied = apply(diff(target.layout(), Layout.of([GpuLayout("h1", 0, "A100-80GB", "mig")])), target)
+    assert (emptied.interruptions, emptied.endings, emptied.to_data()["endings"]) == ((), ("chat/1",), ["chat/1"])
+    assert emptied.summary.endswith("interrupts nobody; ends chat/1")
+    with pytest.raises(SpecError, match="the goal: is for host h0, and this machine has host h1"):
+        goal_here(goal.only([("h0", 0)]), target.layout(), target="this machine")
+    with pytest.raises(SpecError, match="the goal: is a str; a Plan or a Layout is wanted"):
+        goal_here("plan.json", target.layout(), target="this machine")  # type: ignore[arg-type]
+
+
+def test_boards_whose_indices_have_shifted_are_found_by_their_uuid() -> None:
+    goal = Layout.of([_board(0, "GPU-a", 0, 1), _board(1, "GPU-b"), _board(2, "GPU-c", 2)])
+    now = Layout.of([_board(0, "GPU-c"), _board(1, "GPU-a"), _board(2, "GPU-b")])
+    here, notes = goal_here(goal, now, target="h0")
+    assert {gpu.uuid: (gpu.gpu, len(gpu.slots)) for gpu in here} == {"GPU-a": (1, 2), "GPU-b": (2, 0), "GPU-c": (0, 1)}
+    said = "indices have shifted: h0/gpu0 is h0/gpu1 now, h0/gpu1 is h0/gpu2 now, h0/gpu2 is h0/gpu0 now, by the UUIDs"
+    assert notes == (said,)
+
+
+def test_a_goal_names_the_gpu_that_is_another_model_now() -> None:
+    goal = Layout.of([_board(0, None, 0)])
+    lost = Layout.of([GpuLayout("h0", 0, "T4", "whole")])
+    said = "plan.json: h0/gpu0 is a A100-80GB in it, and on h0 a T4; see `partitioner status` why, then plan anew"
+    with pytest.raises(SpecError, match=said):
+        goal_here(Goal.of(goal, origin="plan.json"), lost, target="h0")
+
+
+def test_a_plan_knows_the_boards_that_it_was_made_for() -> None:
+    current = Layout.of([_board(0, "GPU-a"), _board(1, "GPU-b"), _board(2, "GPU-c")])
+    goal = Goal(Layout.of([_board(0, None), _board(2, None, 0)]), current=current)
+    shifted = Layout.of([_board(0, "GPU-a"), _board(1, "GPU-c")])  # GPU-b fell off the bus
+    changes, notes = changes_here(goal, shifted, target="h0")
+    assert [gpu.gpu for gpu in changes.goal] == [1]
+    assert notes == ("indices have shifted: h0/gpu2 is h0/gpu1 now, by the UUIDs",)
+    both = Goal(Layout.of([_board(1, None, 1), _board(2, None, 0)]), current=current)
+    with pytest.raises(SpecError, match="h0/gpu2 is h0/gpu1 now, by its UUID, and h0/gpu1 of then is not there; plan anew"):
+        goal_here(both, shifted, target="h0")

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import jsonschema
 import pytest
 from nvml import Card, Machine
 
@@ -27,6 +28,7 @@ from partitioner.cli import main
 from partitioner.cli.events import events
 from partitioner.cli.reading import GpuStatus, InstanceStatus, Status, User
 from partitioner.layout import Layout
+from partitioner.nvml import folders
 from partitioner.plans import Plan
 from partitioner.targets import SimulatedTarget
 
@@ -522,7 +524,7 @@ def test_a_plan_without_hosts_is_for_the_only_host(cli: Cli) -> None:
 
 
 def test_a_plan_that_did_not_look_takes_the_numbers_that_run() -> None:
-    from partitioner.cli.goals import Goal, goal_here
+    from partitioner.applying import Goal, goal_here
     from partitioner.layout import GpuLayout, Slot
 
     def of(host: str | None, *replicas: int) -> Layout:
@@ -534,7 +536,42 @@ def test_a_plan_that_did_not_look_takes_the_numbers_that_run() -> None:
     assert goal_here(Goal(of("a", 0, 1), numbered=True, origin="plan"), now, target="t")[0] == of("a", 0, 1)
 
 
+def test_saved_changes_are_shown_and_have_a_schema(planned: Cli) -> None:
+    shown = planned.ok("diff", "plan.json", "--target", SIM, "--out", "changes.json")
+    assert planned.ok("show", "changes.json") == shown
+    text = planned.ok("show", "changes.json", "--json")
+    assert Changes.from_json(text) == Changes.load("changes.json")
+    schema = json.loads(planned.ok("schema", "changes"))
+    checked = jsonschema.Draft202012Validator(schema)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert list(checked.iter_errors(json.loads(text))) == []
+    moved = json.loads(text)
+    moved["steps"][0]["kind"] = "explode"
+    moved["base"][0]["placements"] = [{"profile": "3g.40gb"}]
+    assert len(list(checked.iter_errors(moved))) == 2
+    pictured = planned("show", "changes.json", "--svg", "x.svg")
+    assert (pictured.code, pictured.out) == (2, "")
+    assert "changes have no picture" in pictured.err
+
+
 # -- bad input ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("PARTITIONER_SIM_FAIL_AT", "inf", "PARTITIONER_SIM_FAIL_AT is 'inf', not the number of a step"),
+        ("PARTITIONER_SIM_FAIL_AT", "1.5", "PARTITIONER_SIM_FAIL_AT is '1.5', not the number of a step"),
+        ("PARTITIONER_SIM_FAIL_AT", "0", "at is 0, not the number of a step from 1"),
+        ("PARTITIONER_SIM_DELAY_S", "nan", "delay_s is nan, not a number of seconds"),
+        ("PARTITIONER_SIM_DELAY_S", "soon", "PARTITIONER_SIM_DELAY_S is 'soon', not a number"),
+    ],
+)
+def test_bad_variables_are_one_message(cli: Cli, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str) -> None:
+    monkeypatch.setenv(variable, value)
+    outcome = cli("status", "--target", SIM)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert words in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -615,6 +652,7 @@ def test_the_loop_on_hardware(cli: Cli, machine: Machine) -> None:
     assert "driver 580.95.05: 3 GPUs, 1 instance, 0 held" in status
     assert re.search(r"esx-01/gpu0 +A100-80GB +mig +3g\.40gb@4 +- +4711 \(python\)", status)
     assert machine.uuid(1) in status
+    assert f"who holds what: {os.environ['PARTITIONER_STATE']}\n" in status
     cli.ok("plan", "workloads.yaml", "--target", "nvml:esx-01", "--out", "plan.json")
     shown = cli.ok("diff", "plan.json", "--target", "nvml:esx-01")
     machine.clear_log()
@@ -644,6 +682,51 @@ def test_killed_inside_the_driver_a_second_run_finishes(cli: Cli, machine: Machi
     assert "begun, not finished" in status
     cli.ok("apply", "plan.json", "--target", "nvml:esx-01", "--yes")
     assert cli.ok("diff", "plan.json", "--target", "nvml:esx-01") == "Nothing to do\n"
+
+
+def waiting(machine: Machine, cli: Cli) -> subprocess.Popen[str]:
+    """Start an apply that waits for a process to end."""
+    cli.ok("plan", "3g", "--target", "nvml:esx-01", "--vacate", "esx-01/gpu0", "--out", "plan.json")
+    machine.run_process(99, 0, gi=machine.instances(0)[0].id)
+    process = start("apply", "plan.json", "--target", "nvml:esx-01", "--yes", "--drain", **machine.environment())
+    wait_for((Path(os.environ["PARTITIONER_STATE"]) / "journal.json").exists)
+    before = machine.counts()
+    wait_for(lambda: machine.counts() != before)  # it looks again and again
+    assert machine.changes() == ()
+    return process
+
+
+def test_killed_while_it_waits_for_processes_a_second_run_finishes(cli: Cli, machine: Machine) -> None:
+    process = waiting(machine, cli)
+    process.kill()
+    process.communicate(timeout=60)
+    assert machine.changes() == ()
+    machine.end_process(99)
+    assert "applied" in cli.ok("apply", "plan.json", "--target", "nvml:esx-01", "--yes", "--drain")
+    assert cli.ok("diff", "plan.json", "--target", "nvml:esx-01") == "Nothing to do\n"
+    assert machine.placed(2) == {("3g.40gb", 0)}
+
+
+def test_ctrl_c_stops_waiting_for_processes(cli: Cli, machine: Machine) -> None:
+    process = waiting(machine, cli)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)  # well before the 300 s of --drain are over
+    assert process.returncode == 130
+    assert re.search(r"note: stopped after 0 of \d+ steps; run it again to go on, or roll back", err)
+    assert machine.changes() == ()
+
+
+def test_a_ledger_that_the_user_may_not_read_is_told(
+    cli: Cli, machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    system = tmp_path / "system"
+    system.mkdir()
+    monkeypatch.setattr(folders, "SYSTEM", system)
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != system)
+    outcome = cli("status", "--target", "nvml:esx-01")
+    assert (outcome.code, len(machine.changes())) == (0, 0)
+    assert f"note: the ledger of the system, in {system}, is not for this user to read" in outcome.err
+    assert json.loads(cli.ok("status", "--target", "nvml:esx-01", "--json"))["ledger"] == os.environ["PARTITIONER_STATE"]
 
 
 def test_who_is_in_the_way_is_named(cli: Cli, machine: Machine) -> None:

@@ -22,9 +22,9 @@ from partitioner.changes import diff
 from partitioner.changes.step import Kind, Place, Step
 from partitioner.errors import InUseError, TargetError
 from partitioner.layout import GpuLayout, Layout, Slot
-from partitioner.nvml import NvmlTarget, catalogue_file, compare_with_catalogue, model_of
+from partitioner.nvml import NvmlTarget, catalogue_file, compare_with_catalogue, folders, model_of
+from partitioner.nvml.folders import default_state, unread_ledger
 from partitioner.nvml.models import catalogued, derived
-from partitioner.nvml.target import default_state
 from partitioner.targets import Instance, Occupant, StateFolder, Target
 
 HOST = "bare-01"
@@ -157,6 +157,29 @@ def test_where_the_ledger_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", "/home/ada")
     assert default_state().path == Path("/home/ada/.local/state/gpu-partitioner")
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    assert default_state().path == Path("/home/ada/.local/state/gpu-partitioner")
+    monkeypatch.setenv("HOME", "~")
+    with pytest.raises(TargetError, match="user 1000 has no home directory to keep the ledger in; set XDG_STATE_HOME"):
+        default_state()
+
+
+def test_users_go_by_the_ledger_of_the_system_where_they_may_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "SYSTEM", tmp_path / "system")
+    system = StateFolder(tmp_path / "system")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "own"))
+    own = StateFolder(tmp_path / "own" / "gpu-partitioner")
+    assert unread_ledger(own) is None  # there is none
+    system.assignments.write({Instance("GPU-1", "whole", 0): None})
+    assert system.assignments.path.stat().st_mode & 0o777 == 0o600
+    system.path.chmod(0o755)  # an administrator opens the folder; files written from then on are open too
+    system.assignments.write({})
+    assert system.assignments.path.stat().st_mode & 0o777 == 0o644
+    assert default_state().path == system.path
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != system.assignments.path)  # root may read anything
+    assert default_state().path == own.path
+    assert unread_ledger(default_state()) == system.path
 
 
 # -- creating and destroying -------------------------------------------------------------------------------------------
@@ -370,7 +393,7 @@ def test_whole_gpus_are_kept_in_the_ledger(opened: Open) -> None:
 def test_a_whole_gpu_that_others_use_is_not_taken(opened: Open) -> None:
     machine, target = opened("T4")
     machine.run_process(77, 0)
-    with pytest.raises(InUseError, match=r"create whole@0 would interrupt 77 \(python\)"):
+    with pytest.raises(InUseError, match=r"create whole@0 is not possible beside 77 \(python\)"):
         target.perform(step("create", "whole@0", model="T4", mode="whole"))
     assert target.state.assignments.read() == {}
 

@@ -16,8 +16,11 @@ import pytest
 from nvml import Card, Machine
 from test_nvml import A100, HOST, Open, only, opened, slots, step
 
+from partitioner.applying import apply
+from partitioner.changes import diff
 from partitioner.changes.step import Step
-from partitioner.errors import InUseError, TargetError
+from partitioner.errors import InUseError, StepError, TargetError
+from partitioner.layout import GpuLayout, Layout, Slot
 from partitioner.nvml import NvmlError, NvmlInUseError, NvmlTarget, words
 from partitioner.targets import StateFolder
 
@@ -268,6 +271,27 @@ def test_a_process_that_begins_between_look_and_act_is_named(opened: Open) -> No
     assert machine.instances(0) == (instance,)
 
 
+def test_creation_beside_a_process_on_the_whole_gpu_names_it(opened: Open) -> None:
+    machine, target = opened(Card(A100, mig=True, layout=[("3g.40gb", 4)]))
+    (instance,) = machine.instances(0)
+    machine.run_process(4711, 0, kind="graphics", name="Xorg")
+    machine.run_process(4712, 0, gi=instance.id, name="triton")  # on an instance of its own: nobody's obstacle
+    with pytest.raises(InUseError, match=r"gpu0: create 1g.10gb@0 is not possible beside 4711 \(Xorg\), which") as caught:
+        target.perform(step("create", "1g.10gb@0"))
+    assert caught.value.pids == (4711,)
+    assert machine.placed(0) == {("3g.40gb", 4)}
+
+
+def test_creation_waits_for_a_process_on_the_whole_gpu(opened: Open) -> None:
+    machine, target = opened(Card(A100, mig=True), drain_timeout_s=5.0)
+    machine.run_process(4711, 0)
+    timer = threading.Timer(0.05, machine.end_process, [4711])
+    timer.start()
+    target.perform(step("create", "1g.10gb@0"))
+    timer.join()
+    assert machine.placed(0) == {("1g.10gb", 0)}
+
+
 # -- GPUs and rights ---------------------------------------------------------------------------------------------------
 
 
@@ -364,6 +388,20 @@ def test_without_nvidia_smi_the_pending_mode_is_told(opened: Open, monkeypatch: 
         target.perform(step("mode", before="whole"))
     assert machine.mode(0) == (False, True)
     assert only(target).mode == "whole"
+
+
+def test_an_apply_does_not_claim_that_a_pending_mode_was_taken_back(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine, target = opened(A100, Card(A100, needs_external_reset=True))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    goal = Layout.of(GpuLayout(HOST, index, A100, "mig", (Slot("7g.80gb", 0),)) for index in (0, 1))
+    with pytest.raises(StepError, match=r"MIG mode on is pending .*reboot the host.*; the steps before it were taken back$"):
+        apply(diff(target.layout(), goal), target)
+    assert [machine.mode(index) for index in (0, 1)] == [(False, False), (False, True)]
+    machine.reboot()
+    apply(diff(target.layout(), goal), target)
+    assert target.layout() == goal
 
 
 @pytest.mark.parametrize(

@@ -439,6 +439,43 @@ def test_the_lock_is_free_again_after_it_was_held(tmp_path: Path) -> None:
             pass
 
 
+def test_a_folder_of_another_user_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, link = tmp_path / "theirs", tmp_path / "fleet.yaml.state"
+    theirs.mkdir()
+    link.symlink_to(theirs)
+    if os.geteuid() == 0:
+        os.chown(theirs, 4242, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: theirs.stat().st_uid + 1)
+    for act in (StateFolder(link).lock().__enter__, lambda: StateFolder(link).assignments.write({})):
+        with pytest.raises(TargetError, match=r"fleet.yaml.state: the state folder .*theirs is that of user \d+, and this is"):
+            act()
+    assert list(theirs.iterdir()) == []
+
+
+def test_a_folder_that_every_user_may_write_in_is_not_trusted(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / "state")
+    state.path.mkdir()
+    state.path.chmod(0o777)
+    with (
+        pytest.raises(TargetError, match=r"every user may write in the state folder .*; take that away \(chmod o-w"),
+        state.lock(),
+    ):
+        pass
+    state.path.chmod(0o770)  # a group of administrators
+    with state.lock():
+        pass
+
+
+def test_the_lock_does_not_follow_a_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "lock").symlink_to(victim)
+    with pytest.raises(TargetError, match="it is a link and none of ours, remove it"), StateFolder(tmp_path).lock():
+        pass
+    assert victim.read_text() == "precious"
+
+
 def test_errors_under_the_lock_are_their_own(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="mine"), StateFolder(tmp_path).lock():
         raise OSError("mine")

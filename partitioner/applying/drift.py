@@ -18,7 +18,7 @@ def differences(was: GpuLayout, now: GpuLayout) -> list[str]:
     """
     who = f"{gpu_label(now.host, now.gpu)} ({now.model})"
     if was.model != now.model:
-        return [f"{who}: was a {was.model}"]
+        return [f"{gpu_label(now.host, now.gpu)}: is a {now.model}, was a {was.model}; `partitioner status` may say why"]
     if was.mode != now.mode:
         return [f"{who}: is in mode {now.mode or 'unset'} with {_listed(now.slots)}, not in {was.mode or 'unset'}"]
     before = {(slot.profile, slot.start): slot for slot in was.slots}

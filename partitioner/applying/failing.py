@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from partitioner.applying.performing import Outcome
 from partitioner.applying.position import Position
+from partitioner.applying.words import some_lines
 from partitioner.errors import PartitionerError, StepError, TargetError
 
 
@@ -44,15 +45,12 @@ def step_error(where: Position, outcome: Outcome, taken: Return) -> StepError:
     number, total = len(done) + 1, len(done) + len(outcome.remaining)
     what = step.kind if step.place is None else f"{step.kind} {step.profile}@{step.start}"
     gpu = f"{step.label} ({step.model}): "
-    message = f"{gpu}step {number} of {total}, {what}, failed: {str(outcome.error).removeprefix(gpu)}; {taken.text}"
+    text = "the steps before it were taken back" if step.kind == "mode" and taken.succeeded else taken.text  # a mode may pend
+    message = f"{gpu}step {number} of {total}, {what}, failed: {str(outcome.error).removeprefix(gpu)}; {text}"
     return StepError(message, step=step, done=done, remaining=outcome.remaining, rolled_back=taken.succeeded)
 
 
 def goal_missed(target: str, lines: Sequence[str], taken: Return) -> TargetError:
     """Return the error of a target that reported success for all steps and is not at the goal."""
-    shown = [*lines[:_MAX_LINES], *([f"and {len(lines) - _MAX_LINES} more differences"] if len(lines) > _MAX_LINES else [])]
     head = f"{target}: reported success for every step, but is not at the goal; {taken.text}"
-    return TargetError("\n".join((head, *shown)))
-
-
-_MAX_LINES = 50
+    return TargetError("\n".join((head, *some_lines(lines))))

@@ -12,7 +12,7 @@ from partitioner.applying.position import Gpus, touched
 from partitioner.changes import Step
 from partitioner.errors import PartitionerError
 from partitioner.layout import Layout
-from partitioner.targets import Target
+from partitioner.targets import Target, stoppable
 
 Progress = Callable[[int, int, Step | None], None]
 """Called before each step with the number done, the number of all, and the step; after the last one with None."""
@@ -42,10 +42,10 @@ def perform(steps: Sequence[Step], target: Target, progress: Progress | None = N
     Raises
     ------
     KeyboardInterrupt
-        Ctrl-C; the step under way was finished first.
+        Ctrl-C; the step under way was finished first, one that waited for processes was not begun.
     """
     durations: list[float] = []
-    with between_steps() as asked:
+    with between_steps() as asked, stoppable(asked):
         for number, step in enumerate(steps):
             if asked():
                 raise _stopped(number, len(steps))
@@ -54,6 +54,10 @@ def perform(steps: Sequence[Step], target: Target, progress: Progress | None = N
             began = time.perf_counter()
             try:
                 target.perform(step)
+            except KeyboardInterrupt as stop:
+                if asked():  # it only waited, so that nothing of the step is under way
+                    raise _stopped(number, len(steps)) from stop
+                raise
             except PartitionerError as error:
                 return Outcome(tuple(steps[:number]), tuple(steps[number:]), tuple(durations), error)
             durations.append(time.perf_counter() - began)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from partitioner.applying.drift import differences, other_boards
+from partitioner.applying.goals import hosts_of, named
+from partitioner.applying.words import some_lines
 from partitioner.changes import Changes
 from partitioner.changes.state import State
 from partitioner.changes.step import Step
@@ -14,7 +16,6 @@ from partitioner.layout import GpuKey, GpuLayout, Layout, gpu_label
 from partitioner.targets import begun
 
 Gpus = dict[GpuKey, GpuLayout]
-_MAX_LINES = 50  # in a message; the rest is counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,16 @@ def touched(layout: Layout, keys: Iterable[GpuKey], *, target: str) -> Gpus:
     missing = [key for key in wanted if key not in layout.rows]
     if not missing:
         return {key: layout.gpu(layout.rows[key]) for key in wanted}
-    there = _hosts(layout.rows)
-    strange = [host for host in _hosts(missing) if host not in there]
+    there = hosts_of(layout.rows)
+    strange = [host for host in hosts_of(missing) if host not in there]
     if strange:
         raise DriftError(
-            f"the changes are for {_named(strange)}, and {target} has {_named(there)}; "
+            f"the changes are for {named(strange)}, and {target} has {named(there)}; "
             "apply them there, or compute them anew from this target's layout"
         )
     raise DriftError(
         f"{target}: GPUs of the changes are not there; see whether they fell off the bus, then compute the changes anew",
-        [gpu_label(*key) for key in missing[:_MAX_LINES]],
+        some_lines([gpu_label(*key) for key in missing]),
     )
 
 
@@ -109,9 +110,8 @@ def position(changes: Changes, now: Layout, *, target: str) -> Position:
 
 def _drift(there: Gpus, here: Gpus, target: str) -> DriftError:
     lines = [line for key, gpu in there.items() for line in differences(gpu, here[key])]
-    if len(lines) > _MAX_LINES:
-        lines[_MAX_LINES:] = [f"and {len(lines) - _MAX_LINES} more differences"]
-    return DriftError(f"{target}: is not as it was when the changes were computed; compute them anew", lines)
+    said = f"{target}: is not as it was when the changes were computed; compute them anew"
+    return DriftError(said, some_lines(lines))
 
 
 def _keys(step: Step) -> tuple[GpuKey, ...]:
@@ -119,12 +119,3 @@ def _keys(step: Step) -> tuple[GpuKey, ...]:
     if step.source is None or (step.source.host, step.source.gpu) == key:
         return (key,)
     return key, (step.source.host, step.source.gpu)
-
-
-def _hosts(keys: Iterable[GpuKey]) -> list[str | None]:
-    return list(dict.fromkeys(host for host, _ in keys))
-
-
-def _named(hosts: Sequence[str | None]) -> str:
-    shown = ", ".join("GPUs without a host" if host is None else f"host {host}" for host in hosts[:8])
-    return (shown or "no GPUs") + (", ..." if len(hosts) > 8 else "")

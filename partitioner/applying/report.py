@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from partitioner.applying.words import some
 from partitioner.changes import Step
 from partitioner.layout import Layout
 
@@ -46,6 +47,11 @@ class Report:
         """Replicas that did not run for a while, as ``workload/replica``, each once."""
         return tuple(dict.fromkeys(who for step in self.steps for who in step.interrupts))
 
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Replicas that were stopped for good, as ``workload/replica``, each once."""
+        return tuple(dict.fromkeys(step.who or "" for step in self.steps if step.kind == "drain" and not step.interrupts))
+
     def __repr__(self) -> str:
         return f"<Report: {self.summary}>"
 
@@ -62,7 +68,9 @@ class Report:
         if self.skipped:
             text += f"; {len(self.skipped):,} done before"
         if self.steps:
-            text += f"; interrupts {', '.join(self.interruptions) or 'nobody'}"
+            text += f"; interrupts {some(self.interruptions) or 'nobody'}"
+        if self.endings:
+            text += f"; ends {some(self.endings)}"
         return text
 
     def __str__(self) -> str:
@@ -80,6 +88,7 @@ class Report:
             "dry_run": self.dry_run,
             "seconds": round(self.seconds, 6),
             "interruptions": list(self.interruptions),
+            "endings": list(self.endings),
             "steps": [{"mark": step.mark} | step.to_data() for step in self.steps],
             "skipped": [{"mark": step.mark} | step.to_data() for step in self.skipped],
             "durations_s": [round(duration, 6) for duration in self.durations_s],

@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from partitioner.cli import calibration, catalog, changing, explain, export, plan, status, watch
+from partitioner.cli.attached import Commands
 from partitioner.cli.codes import BAD_INPUT, FAILED, INTERRUPTED, OUTPUT_CLOSED
 from partitioner.cli.output import printable
 from partitioner.errors import PartitionerError, TargetError
@@ -38,12 +39,17 @@ Make it so; --target nvml is this machine, sim:fleet.yaml a simulated fleet to t
   partitioner rollback --target sim:fleet.yaml              back to what was before
 
 \b
+On vSphere, from the hosts of a vCenter to running virtual machines:
+  partitioner vsphere --help                                inventory, plan, diff, apply, destroy, status, ...
+
+\b
 A workload file: [{name: chat, profile: 3g.40gb, count: 2}, {name: embed, memory_gib: 8, count: 9}]
 Exit codes: 0 done, 2 bad input, 3 left out of the plan, 4 the target failed, 5 differences, 130 interrupted.
 """
 
 app = typer.Typer(
     name="partitioner",
+    cls=Commands,
     help=_HELP,
     no_args_is_help=True,
     add_completion=False,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -207,9 +206,8 @@ def _question(verb: str, report: Report) -> str:
         warnings.append("a reboot of the host is needed")
     if report.interruptions:
         warnings.append(f"{some(report.interruptions)} will be interrupted")
-    leaving = tuple(str(step.who) for step in report.steps if step.kind == "drain" and not step.interrupts)
-    if leaving:
-        warnings.append(f"{some(leaving)} will be stopped for good")
+    if report.endings:
+        warnings.append(f"{some(report.endings)} will be stopped for good")
     said = f" DISRUPTIVE: {'; '.join(warnings)}." if warnings else " Nothing is interrupted."
     return f"{verb.capitalize()}: {counted(len(report.steps), 'step')} on {report.target}.{said} Go on?"
 
@@ -247,4 +245,4 @@ def _reporting(out: Path | None, *, as_json: bool) -> Iterator[None]:
 
 def _data(step: Any) -> dict[str, Any]:
     found: Step = step
-    return {"mark": found.mark, **{name: value for name, value in asdict(found).items() if value not in (None, "", ())}}
+    return {"mark": found.mark} | found.to_data()

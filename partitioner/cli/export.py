@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from partitioner.cli.catalog import CatalogFiles, add_catalog_files
-from partitioner.cli.goals import Goal, goal_here, read_goal
+from partitioner.cli.goals import read_layout_goal
 from partitioner.cli.output import check_files, note, print_text, write_file
 from partitioner.cli.target import TargetName, opened
 from partitioner.errors import SpecError
@@ -77,10 +77,12 @@ def _source(form: Format, plan: str, target: str | None) -> tuple[Layout, Any]:
     """Return the layout to be written, and the driver's names of its instances where a target is asked for them."""
     needed = form is Format.CUDA_VISIBLE_DEVICES
     if target is None and not needed:
-        return _goal(plan).layout, None
+        return read_layout_goal(plan, wanted="export").layout, None
     with opened(target) as there:
+        from partitioner.applying import goal_here
+
         now = there.layout()
-        layout, notes = goal_here(_goal(plan), now, target=str(there))
+        layout, notes = goal_here(read_layout_goal(plan, wanted="export"), now, target=str(there))
         for text in notes:
             note(text)
         if not needed:
@@ -88,13 +90,6 @@ def _source(form: Format, plan: str, target: str | None) -> tuple[Layout, Any]:
         if not hasattr(there, "identifiers"):
             raise SpecError(f"{there}: simulated instances have no UUIDs; CUDA_VISIBLE_DEVICES takes those of --target nvml")
         return layout, there.identifiers()
-
-
-def _goal(plan: str) -> Goal:
-    found = read_goal(plan)
-    if not isinstance(found, Goal):
-        raise SpecError(f"{plan}: holds changes; export takes the plan that they were made from")
-    return found
 
 
 def _written(form: Format, layout: Layout, host: str | None, devices: Any) -> Any:

@@ -13,7 +13,7 @@ import typer
 from partitioner.cli.asking import spinner
 from partitioner.cli.catalog import AsJson, CatalogFiles, add_catalog_files
 from partitioner.cli.codes import LEFT_OUT
-from partitioner.cli.goals import read_layout
+from partitioner.cli.goals import read_layout_goal, read_plan
 from partitioner.cli.output import check_files, console, print_json, print_text, write_file
 from partitioner.cli.target import VARIABLE, TargetName, is_hardware, opened
 from partitioner.errors import SpecError
@@ -42,6 +42,7 @@ class Kind(StrEnum):
     WORKLOADS = "workloads"
     FLEET = "fleet"
     PLAN = "plan"
+    CHANGES = "changes"
     GPU = "gpu"
 
 
@@ -151,23 +152,37 @@ def plan(
 
 
 def show(
-    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A plan saved with --out.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A plan or changes, saved with --out.")],
     *,
     catalog_files: CatalogFiles = None,
     as_json: AsJson = False,
     html: Html = None,
     svg: Svg = None,
 ) -> None:
-    """Show a saved plan."""
+    """Show a saved plan, or saved changes."""
     check_files([html, svg])
     add_catalog_files(catalog_files)
-    from partitioner.planning import Plan
+    from partitioner.changes import Changes
 
-    _present(Plan.load(file), as_json=as_json, html=html, svg=svg)
+    found = read_plan(file)
+    if not isinstance(found, Changes):
+        _present(found, as_json=as_json, html=html, svg=svg)
+        return
+    if html or svg:
+        raise SpecError(f"{file}: changes have no picture; give --html and --svg with the plan that they were made from")
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print_text(found.to_text())
 
 
 def schema(kind: Annotated[Kind, typer.Argument(help="The file to describe.")] = Kind.WORKLOADS) -> None:
     """Print the JSON schema (draft 2020-12) of a file, for editors that complete and check."""
+    if kind is Kind.CHANGES:
+        from partitioner.applying import changes_schema
+
+        print_json(changes_schema())
+        return
     from partitioner import planning
 
     print_json(planning.schema(kind.value))
@@ -225,7 +240,7 @@ def _current(file: str | None, there: Layout | None) -> dict[str, Any]:
     """Return what runs now, as an argument of the planner; none where nobody asked to look at it."""
     if file == "none":
         return {"current": None}
-    found = there if file is None else read_layout(file, wanted="--current")
+    found = there if file is None else read_layout_goal(file, wanted="--current").layout
     return {} if found is None else {"current": found}
 
 

@@ -96,6 +96,8 @@ class Status:
     driver : version of the driver; None of a simulated fleet.
     gpus : in the target's order.
     layout : the layout of the GPUs that could be read.
+    ledger : the folder where it is kept who holds what; None of a simulated fleet.
+    hidden : the folder with the system's ledger where this user may not read it; None where nothing is hidden.
     """
 
     target: str
@@ -103,6 +105,8 @@ class Status:
     driver: str | None
     gpus: tuple[GpuStatus, ...]
     layout: Layout
+    ledger: str | None = None
+    hidden: str | None = None
 
     def to_data(self) -> dict[str, Any]:
         """Return plain data, which `partitioner diff` and `apply` take as a goal too."""
@@ -112,6 +116,7 @@ class Status:
             "target": self.target,
             "time": self.time,
             "driver": self.driver,
+            "ledger": self.ledger,
             "gpus": [asdict(gpu) for gpu in self.gpus],
             "layout": self.layout.to_data(),
         }
@@ -145,6 +150,7 @@ def _of_layout(gpu: GpuLayout) -> GpuStatus:
 
 def _of_hardware(target: NvmlTarget) -> Status:
     from partitioner.layout import Layout
+    from partitioner.nvml.folders import unread_ledger
     from partitioner.nvml.layouts import gpu_layout
 
     reading = target.status()
@@ -161,7 +167,9 @@ def _of_hardware(target: NvmlTarget) -> Status:
         else:
             layouts.append(layout)
             gpus.append(_with_instances(_board(reading.host, gpu), gpu, layout))
-    return Status(str(target), now(), reading.driver_version, tuple(gpus), Layout.of(layouts))
+    path, unread = str(target.state.path), unread_ledger(target.state)
+    hidden = None if unread is None else str(unread)
+    return Status(str(target), now(), reading.driver_version, tuple(gpus), Layout.of(layouts), path, hidden)
 
 
 def _board(host: str, gpu: GpuReading) -> GpuStatus:

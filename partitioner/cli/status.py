@@ -48,6 +48,10 @@ def status(
     if any(gpu.uuid for gpu in found.gpus):
         boards = [[gpu.label, gpu.product or "-", gpu.pci or "-", gpu.uuid or "-"] for gpu in found.gpus]
         print_text("\n" + _aligned([["GPU", "product", "PCI", "UUID"], *boards]))
+    if found.ledger:
+        print_text(f"\nwho holds what: {found.ledger}")
+    if found.hidden:
+        note(f"the ledger of the system, in {found.hidden}, is not for this user to read; run it as root to see who holds what")
     for gpu in found.gpus:
         if gpu.problem:
             note(gpu.problem if gpu.problem.startswith(gpu.label) else f"{gpu.label}: {gpu.problem}")

@@ -96,7 +96,15 @@ def _simulated(path: str) -> SimulatedTarget:
     """Return a simulated fleet; delays and a fault come from the environment, to try out what happens then."""
     from partitioner.targets import SimulatedTarget
 
-    return SimulatedTarget.open(path, delay_s=_number(DELAY) or 0.0, fail_at=int(_number(FAULT) or 0) or None)
+    if not os.path.lexists(path):
+        raise SpecError(
+            f"{path}: no such file; to begin with, write into it hosts: {{esx-01: [{{model: A100-80GB, count: 2}}]}} - all that"
+            " it may say is in `partitioner schema fleet`"
+        )
+    at = _number(FAULT)
+    if at is not None and not at.is_integer():
+        raise SpecError(f"environment variable {FAULT} is {os.environ[FAULT]!r}, not the number of a step")
+    return SimulatedTarget.open(path, delay_s=_number(DELAY) or 0.0, fail_at=None if at is None else int(at))
 
 
 def _number(variable: str) -> float | None:

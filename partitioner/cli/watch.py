@@ -14,13 +14,14 @@ import typer
 
 from partitioner.cli.catalog import AsJson, CatalogFiles, add_catalog_files
 from partitioner.cli.events import Event, events
-from partitioner.cli.goals import Goal, goal_here, read_goal
+from partitioner.cli.goals import read_layout_goal
 from partitioner.cli.output import counted, note, printable
 from partitioner.cli.reading import Status, now, read_status
 from partitioner.cli.target import TargetName, opened
-from partitioner.errors import SpecError, TargetError
+from partitioner.errors import TargetError
 
 if TYPE_CHECKING:
+    from partitioner.applying import Goal
     from partitioner.targets import Target
 
 WATCH_HELP = """Read a target again and again, and say what changes: instances, who holds them, processes, modes.
@@ -48,7 +49,7 @@ def watch(
     add_catalog_files(catalog_files)
     with opened(target) as there:
         first = read_status(there)
-        goal = None if plan is None else _goal(plan)
+        goal = None if plan is None else read_layout_goal(plan, wanted="watch")
         try:
             for event in _watched(there, first, goal, interval, count):
                 line = json.dumps(event.to_data(), ensure_ascii=True) if as_json else printable(str(event))
@@ -56,13 +57,6 @@ def watch(
                 sys.stdout.flush()
         except KeyboardInterrupt:  # that is how it ends
             return
-
-
-def _goal(plan: str) -> Goal:
-    found = read_goal(plan)
-    if not isinstance(found, Goal):
-        raise SpecError(f"{plan}: holds changes; watch takes the plan that they were made from")
-    return found
 
 
 def _watched(there: Target, first: Status, goal: Goal | None, interval: float, count: int | None) -> Iterator[Event]:
@@ -108,6 +102,8 @@ def _wanted(goal: Goal | None, first: Status) -> Goal | None:
     """Return the part of a goal that is this target's."""
     if goal is None:
         return None
+    from partitioner.applying import goal_here
+
     layout, notes = goal_here(goal, first.layout, target=first.target)
     for text in notes:
         note(text)

@@ -103,7 +103,8 @@ def _refuse_vgpu(every: tuple[Machine, ...]) -> None:
         more = f" and {len(shared) - _SHOWN} more" if len(shared) > _SHOWN else ""
         raise SpecError(
             f"{', '.join(shared[:_SHOWN])}{more}: time-sliced vGPUs are made by a hypervisor; only MIG and whole GPUs can be"
-            " exported. Leave such GPUs out, e.g. with Layout.only, or plan with modes=('mig', 'whole')"
+            " exported. Plan without them (modes=('mig', 'whole'), partitioner plan --mode mig --mode whole), or leave such"
+            " GPUs out with Layout.only"
         )
 
 

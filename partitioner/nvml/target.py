@@ -6,9 +6,8 @@ Nothing is ever killed. After it acted it looks again, because drivers have clai
 
 from __future__ import annotations
 
-import os
 import socket
-from pathlib import Path
+from collections.abc import Iterable
 from types import TracebackType
 
 from partitioner.changes.step import Place, Step
@@ -16,22 +15,15 @@ from partitioner.errors import TargetError
 from partitioner.fleet import Fleet
 from partitioner.layout import GpuLayout, Layout, gpu_label
 from partitioner.nvml import instances, ledger
+from partitioner.nvml.folders import default_state
 from partitioner.nvml.layouts import WHOLE, fleet_of, gpu_layout, identifiers_of, layout_of
 from partitioner.nvml.library import Library
 from partitioner.nvml.mode import change_mode
 from partitioner.nvml.models import model_of, profile_names
 from partitioner.nvml.reading import handle_of, read_gpu, read_host
-from partitioner.nvml.values import GpuReading, OfferedProfile, Reading
-from partitioner.nvml.waiting import Watch
+from partitioner.nvml.values import GpuReading, OfferedProfile, Process, Reading
+from partitioner.nvml.waiting import Watch, obstacles
 from partitioner.targets import StateFolder
-
-
-def default_state() -> StateFolder:
-    """Return the folder of the system for root, else of the user (XDG base directories)."""
-    if os.geteuid() == 0:
-        return StateFolder("/var/lib/gpu-partitioner")
-    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return StateFolder(Path(home) / "gpu-partitioner")
 
 
 class NvmlTarget:
@@ -135,6 +127,16 @@ class NvmlTarget:
         """
         return identifiers_of(self.status(), self.state.assignments.read())
 
+    def in_the_way(self, steps: Iterable[Step]) -> dict[Place | str, tuple[Process, ...]]:
+        """Return what steps need free and processes use now: instances and GPUs, by their names, with those processes.
+
+        Raises
+        ------
+        TargetError
+            The driver does not answer, or the processes of a GPU cannot be read.
+        """
+        return obstacles(self.status().gpus, self.host, steps)
+
     # -- doing -----------------------------------------------------------------------------------------------------
 
     def perform(self, step: Step) -> None:
@@ -211,8 +213,8 @@ class NvmlTarget:
         known = ", ".join(names.values()) or "none"
         raise TargetError(f"{step.label}: the driver does not offer profile {step.profile!r} on this GPU; it offers {known}")
 
-    def _watch(self, step: Step, what: str, place: Place | None = None) -> Watch:
-        return Watch(step.label, place, what, lambda: self._read(step.host, step.gpu), self.drain_timeout_s)
+    def _watch(self, step: Step) -> Watch:
+        return Watch(step, lambda: self._read(step.host, step.gpu), self.drain_timeout_s)
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
@@ -221,7 +223,7 @@ class NvmlTarget:
         if step.mode == WHOLE:
             entry = ledger.entry(gpu, place)
             if entry not in self.state.assignments.read():
-                self._watch(step, f"create {place.profile}@{place.start}").until_idle(reading)
+                self._watch(step).until_idle(reading)
                 self.state.assignments.update({entry: None})
             return
         offered = self._offered(step, reading)
@@ -233,13 +235,13 @@ class NvmlTarget:
             device = handle_of(library, reading.index, reading.uuid or "", who=who)
             instances.create(library, device, reading.profiles, offered, place.start, who=who)
 
-        library.run(act)
+        self._watch(step).perform(lambda: library.run(act))
 
     def _destroy(self, step: Step, reading: GpuReading, gpu: GpuLayout, place: Place) -> None:
         slot = ledger.slot_at(gpu, place)
         if slot is not None and slot.workload is not None:
             raise TargetError(f"{place}: is held by {slot.workload}/{slot.replica}; drain it first")
-        watch = self._watch(step, f"destroy {place.profile}@{place.start}", place)
+        watch = self._watch(step)
         if slot is not None:
             watch.until_idle(reading)
         if slot is not None and step.mode != WHOLE:
@@ -256,7 +258,7 @@ class NvmlTarget:
     def _drain(self, step: Step, reading: GpuReading, gpu: GpuLayout, place: Place) -> None:
         slot = ledger.slot_at(gpu, place)
         if slot is not None and slot.workload is not None:
-            self._watch(step, f"drain {step.who}", place).until_idle(reading)
+            self._watch(step).until_idle(reading)
         ledger.drain(self.state.assignments, step, gpu, place)
 
     def _move(self, step: Step, gpu: GpuLayout, place: Place) -> None:
@@ -285,7 +287,7 @@ class NvmlTarget:
         if gpu.slots and (reading.mig or held):  # else it counts as taken for the processes on it, which are named below
             there = ", ".join(f"{slot.profile}@{slot.start}" for slot in gpu.slots)
             raise TargetError(f"{who}: cannot change to mode {step.mode} with {there} on it; destroy first")
-        watch = self._watch(step, f"mode {step.mode}")
+        watch = self._watch(step)
         watch.until_idle(reading)
         self.state.assignments.update({}, drop=entries)  # of instances that are no more
         watch.perform(act)

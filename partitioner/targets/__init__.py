@@ -9,6 +9,7 @@ from partitioner.targets.begun import begun
 from partitioner.targets.protocol import Target, state_of
 from partitioner.targets.simulated import Fault, SimulatedTarget
 from partitioner.targets.state import Assignments, End, Instance, Journal, Occupant, Run, StateFolder
+from partitioner.targets.stopping import stop_asked, stoppable
 
 __all__ = [
     "Assignments",
@@ -23,4 +24,6 @@ __all__ = [
     "Target",
     "begun",
     "state_of",
+    "stop_asked",
+    "stoppable",
 ]

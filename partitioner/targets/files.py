@@ -5,40 +5,66 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from partitioner.documents import read
 from partitioner.errors import SpecError, TargetError
 
 _MAX_MIB = 4096  # layouts of a million GPUs; our own files, not anybody's input
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path) -> int:
     """Make a folder, and those above it, that only its owner may enter; one that is there is left as it is.
+
+    Returns
+    -------
+    Its permissions.
 
     Raises
     ------
     TargetError
-        It cannot be made.
+        It cannot be made; or it is another user's, or every user may write in it, so that others could say what this user
+        does to GPUs.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
+        found = path.stat()
     except OSError as error:
         raise TargetError(f"{path}: the state folder cannot be made: {_said(error)}") from error
+    if found.st_uid not in (0, os.geteuid()):
+        raise TargetError(
+            f"{path}: the state folder {os.path.realpath(path)} is that of user {found.st_uid}, and this is user {os.geteuid()};"
+            " run it as that user, give the folder to this one (chown), or name another"
+        )
+    if found.st_mode & stat.S_IWOTH:
+        where = os.path.realpath(path)
+        raise TargetError(f"{path}: every user may write in the state folder {where}; take that away (chmod o-w {where})")
+    return found.st_mode
 
 
-def write_record(path: Path, data: Mapping[str, Any]) -> None:
+def write_record(path: Path, data: Mapping[str, Any], *, encoded: Mapping[str, str] = _NOTHING) -> None:
     """Write a JSON file as `write_text` does.
+
+    Parameters
+    ----------
+    path : the file.
+    data : what it is to say.
+    encoded : what else it is to say, as JSON already.
 
     Raises
     ------
     TargetError
-        The file cannot be written (disk full, no permission); what stood there before still stands.
+        The file cannot be written (disk full, no permission), or the folder is not this user's; what stood there before
+        still stands.
     """
-    write_text(path, "{\n" + ",\n".join(f"{json.dumps(key)}: {_lines(value)}" for key, value in data.items()) + "\n}\n")
+    texts = {key: _lines(value) for key, value in data.items()} | dict(encoded)
+    write_text(path, "{\n" + ",\n".join(f"{json.dumps(key)}: {text.rstrip()}" for key, text in texts.items()) + "\n}\n")
 
 
 def _lines(value: object) -> str:
@@ -51,17 +77,20 @@ def _lines(value: object) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a file as a whole or not at all, on the disk when this returns; makes its folder.
 
+    Others may read the file where they may read the folder.
+
     Raises
     ------
     TargetError
         The file cannot be written (disk full, no permission); what stood there before still stands.
     """
-    make_folder(path.parent)
+    readers = make_folder(path.parent) & (stat.S_IRGRP | stat.S_IROTH)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+                os.fchmod(descriptor, 0o600 | readers)
                 file.write(text)
                 file.flush()
                 os.fsync(descriptor)

@@ -14,7 +14,7 @@ from typing import Any
 
 from partitioner.errors import SpecError, TargetError
 from partitioner.layout import GpuKey, GpuLayout, Layout, gpu_label
-from partitioner.targets.files import make_folder, write_text
+from partitioner.targets.files import write_text
 
 _FORMAT = "gpu-partitioner/simulated"
 _VERSION = 1
@@ -90,12 +90,11 @@ class SavedLayout:
         if not self._ours:
             self.replace(everything())
             return
-        make_folder(self.path.parent)
         try:
             with open(self.path, "ab", buffering=0) as file:
                 end = os.fstat(file.fileno()).st_size
                 try:
-                    _write_all(file.fileno(), _line(Layout.of(gpus).to_data()).encode())
+                    _write_all(file.fileno(), _line([gpu.to_data() for gpu in gpus]).encode())
                 except OSError:
                     self._ours = False
                     os.ftruncate(file.fileno(), end)

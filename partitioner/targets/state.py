@@ -210,8 +210,8 @@ class Journal:
                 "ended": run.ended,
                 "base": run.base.to_data(),
                 "goal": run.goal.to_data(),
-                "changes": json.loads(run.changes.to_json()),
             },
+            encoded={"changes": run.changes.to_json()},
         )
 
 
@@ -245,9 +245,10 @@ class StateFolder:
         make_folder(self.path)
         path = self.path / "lock"
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)  # a link could lead to any file
         except OSError as error:
-            raise TargetError(f"{path}: cannot be opened: {error.strerror}; run it as the owner of the folder") from error
+            remedy = "it is a link and none of ours, remove it" if path.is_symlink() else "run it as the owner of the folder"
+            raise TargetError(f"{path}: cannot be opened: {error.strerror}; {remedy}") from error
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
