@@ -37,6 +37,7 @@ imports: $(VENV)/.installed-test  ## import-linter: the architecture
 	$(BIN)/lint-imports --no-cache
 
 pytest: $(VENV)/.installed-test  ## Tests, doctests and examples
+	@tests/system.sh
 	$(BIN)/python -m pytest -q -n auto
 
 notebooks: $(VENV)/.installed-test  ## Run the notebooks

@@ -1,0 +1,181 @@
+"""Two hundred kills: SIGKILL of the real process at a random call, or at a random moment, then a second run that ends at the goal.
+
+Each point is a process of its own that applies changes to the extended vCenter over the real socket. It is killed before, while or
+after one of its calls that start a task, so also between CreateVM and its result: then the machine may come into being
+after its maker is dead, even while the second run is under way. Some second runs are killed as well. The last one is not, and
+must find each machine once, at the goal, and everybody else's untouched.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from vcenter import Gpu, Host, VCenter
+from vcenter import Vm as TheirVm
+
+import partitioner as gp
+from partitioner import Workload
+from partitioner.errors import TargetError
+from partitioner.targets import StateFolder
+from vsphere.applying import apply, destroy, rollback
+from vsphere.changes import diff
+from vsphere.machine import VmDefaults, layout_vms
+from vsphere.machine.vm import Vm
+from vsphere.stub import Stub
+from vsphere.target import VSphereTarget, connect
+
+POINTS, BATCHES = 200, 10
+DEFAULTS = VmDefaults(datastore="datastore-1", vcpus=2, ram_gib=4, disk_gib=1, folder="made", plan="test")
+HOSTS = [Host(f"esx-0{n}", gpus=[Gpu("A100-80GB", "mig")] * 2, policy="consolidation") for n in (1, 2)]
+THEIRS = TheirVm("theirs", host="esx-01", vgpus=["grid_a100d-3-40c"], powered_on=True)
+GOALS: tuple[list[Workload], ...] = (
+    [],
+    [Workload("a", profile="3g.40gb", count=2), Workload("b", profile="1g.10gb", count=2)],
+    [Workload("a", profile="4g.40gb"), Workload("b", profile="1g.10gb", count=3)],
+    [Workload("a", profile="2g.20gb", count=2, only_on=["esx-02"]), Workload("c", profile="7g.80gb", only_on=["esx-02"])],
+)
+HOW = ("before", "during", "after", "moment")
+
+
+class Case:
+    """A vCenter, and the machines of each goal."""
+
+    def __init__(self, center: VCenter, folder: Path) -> None:
+        self.center, self.folder = center, folder
+        with self.target("first") as target:
+            fleet, inventory = target.fleet(), target.inventory()
+            plans = [gp.plan(workloads, fleet=fleet) if workloads else None for workloads in GOALS]
+            self.goals = [() if plan is None else layout_vms(plan, DEFAULTS, hosts=inventory) for plan in plans]
+            self.theirs = self.others(target)
+
+    def target(self, name: str) -> VSphereTarget:
+        return connect(
+            self.center.host,
+            user=self.center.user,
+            password_env="VC_PASSWORD",  # noqa: S106 - the name of a variable
+            port=self.center.port,
+            ca_file=self.center.ca_file,
+            timeout_s=20,
+            state=StateFolder(self.folder / name),
+        )
+
+    def others(self, target: VSphereTarget) -> list[tuple[object, ...]]:
+        return [(vm.moid, vm.powered_on, vm.change_version, vm.devices) for vm in target.inventory().vms if vm.mark is None]
+
+
+def reach(target: VSphereTarget, goal: Sequence[Vm]) -> None:
+    apply(diff(target.inventory(), goal, hosts=["esx-01", "esx-02"]), target)
+
+
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_killed_anywhere_a_second_run_ends_at_the_goal(batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VC_PASSWORD", "P4ss&<word>")
+    killed = 0
+    with VCenter(hosts=HOSTS, vms=[THEIRS]) as center:
+        case = Case(center, tmp_path)
+        for seed in range(batch, POINTS, BATCHES):
+            killed += _point(case, seed)
+    assert killed >= POINTS // BATCHES // 2  # the others had ended before
+
+
+def _point(case: Case, seed: int) -> int:
+    rng = random.Random(seed)
+    base, goal = rng.sample(case.goals, 2)
+    name = f"state-{seed}"
+    with case.target(name) as target:
+        reach(target, base)
+        before = snapshot(target)
+    how, at = rng.choice(HOW), rng.randint(1, 14)
+    case.center.delay_ms(rng.choice((0, 5, 20)), method="CreateVM_Task")
+    killed = _fork(_first(case, name, goal, how, at), rng.uniform(0.01, 0.25) if how == "moment" else None) == -signal.SIGKILL
+    if rng.random() < 0.3:
+        _fork(_first(case, name, goal, rng.choice(HOW[:3]), rng.randint(1, 6)))
+    with case.target(name) as target:
+        if rng.random() < 0.3:
+            _back(target, before)
+        reach(target, goal)
+        said = f"seed {seed}: {how} {at}"
+        changes = diff(target.inventory(), goal, hosts=["esx-01", "esx-02"])
+        assert not changes, f"{said}: {changes}"
+        ours = [info.name for info, _ in target.inventory().ours()]
+        assert sorted(ours) == sorted(vm.name for vm in goal), said
+        assert case.others(target) == case.theirs, said
+        case.center.delay_ms(0, method="CreateVM_Task")
+        destroy(target, "test")
+    return int(killed)
+
+
+def _back(target: VSphereTarget, before: object) -> None:
+    """Roll back instead; a machine that was destroyed already, or a run that never began, cannot be taken back."""
+    try:
+        rollback(target)
+    except TargetError as error:
+        assert "machines are lost" in str(error) or "nothing to roll back" in str(error)  # noqa: PT017
+    else:
+        assert snapshot(target) == before
+
+
+def snapshot(target: VSphereTarget) -> object:
+    return sorted(
+        (info.name, info.moid, info.host, info.powered_on, info.vgpus, info.options) for info, _ in target.inventory().ours()
+    )
+
+
+def _first(case: Case, name: str, goal: Sequence[Vm], how: str, at: int) -> Callable[[], object]:
+    def run() -> None:
+        if how != "moment":
+            _arm(how, at)
+        with case.target(name) as target:
+            reach(target, goal)
+
+    return run
+
+
+def _arm(how: str, at: int) -> None:
+    """Have this process killed at one of its calls that start a task."""
+    call, lock, count = Stub.InvokeMethod, threading.Lock(), [0]
+
+    def kill() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def invoke(self: Any, mo: Any, info: Any, args: Any, outer: Any = None) -> Any:
+        hit = False
+        if str(info.wsdlName).endswith("_Task"):
+            with lock:
+                count[0] += 1
+                hit = count[0] == at
+        if hit and how == "before":
+            kill()
+        if hit and how == "during":
+            threading.Timer(0.003, kill).start()
+        answer = call(self, mo, info, args, outer)
+        if hit and how == "after":
+            kill()
+        return answer
+
+    Stub.InvokeMethod = invoke  # type: ignore[method-assign]
+
+
+def _fork(work: Callable[[], object], kill_after_s: float | None = None) -> int:
+    """Run work in a process of its own; returns its status, -9 where it was killed."""
+    pid = os.fork()
+    if not pid:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:  # noqa: BLE001 - the child must not go on as the test
+            traceback.print_exc()
+            os._exit(1)
+    if kill_after_s is not None:
+        time.sleep(min(kill_after_s, 0.2))
+        os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

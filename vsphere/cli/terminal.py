@@ -1,0 +1,30 @@
+"""The one door from here to the command line of the planner: how it asks, writes and ends is the same for all commands."""
+
+from partitioner.cli.asking import DryRun, Yes, ask, check_can_ask, progress_bar, say_interrupted, spinner
+from partitioner.cli.catalog import AsJson, CatalogFiles, add_catalog_files
+from partitioner.cli.codes import DIFFERENT, LEFT_OUT
+from partitioner.cli.output import check_files, console, counted, note, print_json, print_text, printable, some, write_file
+
+__all__ = [
+    "DIFFERENT",
+    "LEFT_OUT",
+    "AsJson",
+    "CatalogFiles",
+    "DryRun",
+    "Yes",
+    "add_catalog_files",
+    "ask",
+    "check_can_ask",
+    "check_files",
+    "console",
+    "counted",
+    "note",
+    "print_json",
+    "print_text",
+    "printable",
+    "progress_bar",
+    "say_interrupted",
+    "some",
+    "spinner",
+    "write_file",
+]
