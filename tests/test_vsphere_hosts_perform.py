@@ -1,7 +1,11 @@
 """Hosts prepared over real sockets: the extended vCenter for settings and restarts, a real sshd for MIG mode."""
 
+import subprocess
+import sys
+import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from pyVmomi import vim
@@ -372,6 +376,81 @@ def test_a_run_that_ends_after_any_step_is_finished_by_the_next(site, at):
     assert not there.plan(goal)
     assert HostJournal(there.state).entered(there.read().vcenter) == frozenset()
     assert there.center.count("RebootHost_Task") <= 2
+
+
+def test_mig_mode_of_gpus_outside_of_the_plan_comes_back_also_after_a_kill(site):
+    there = site(Host("esx-01", gpus=[Gpu("A100-80GB"), Gpu("H100-80GB", "mig"), Gpu("H100-80GB", "vgpu")]))
+    goal = {("esx-01", 0): "mig"}
+
+    def stop(step, outcome):
+        if step.kind == "reboot":
+            raise Killed
+
+    with pytest.raises(Killed):
+        there.prepare(goal, progress=stop)
+    assert there.modes() == ["mig", "vgpu", "vgpu"]
+    there.prepare(goal)
+    assert there.modes() == ["mig", "mig", "vgpu"]
+    there.center.set_mig("esx-01", 1, False)  # by its administrator, later
+    there.prepare(goal)
+    assert there.modes() == ["mig", "vgpu", "vgpu"]
+
+
+PREPARE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from partitioner import StateFolder
+from vsphere import inventory
+from vsphere.credentials import Credentials
+from vsphere.hosts import HostJournal, Limits, SshAccess, perform, plan_host_steps
+from vsphere.session import Session
+
+limits = Limits(maintenance_s=10, reboot_s=10, settle_s=5, poll_s=0.01, jitter_s=0)
+state = StateFolder({state!r})
+access = SshAccess(Path({known!r}), {user!r}, Path({key!r}), addresses={addresses!r})
+way = Credentials.of({account!r}, password_env="VC_PASSWORD")
+with Session.open({host!r}, way, port={port}, ca_file={ca_file!r}) as session:
+    found = inventory.read(session)
+    entered = HostJournal(state).entered(found.vcenter)
+    changes = plan_host_steps(found, {{("esx-01", 0): "mig"}}, entered=entered)
+    print("planned", flush=True)
+    perform(changes, session, access=access, state=state, limits=limits, progress=lambda *_: print("step", flush=True))
+"""
+
+
+@pytest.mark.parametrize("after", [0, 1, 4, 7])
+def test_a_run_that_is_killed_is_finished_by_the_next(site, after):
+    """SIGKILL, somewhere in the step after so many."""
+    there = site(Host("esx-01", gpus=[Gpu("A100-80GB", "passthrough")], default_graphics="shared"))
+    center, way = there.center, there.access
+    code = PREPARE.format(
+        tests=str(Path(__file__).parent),
+        state=str(there.state.path),
+        known=str(way.known_hosts),
+        user=way.user,
+        key=str(way.identity_file),
+        addresses=dict(way.addresses),
+        account=center.user,
+        host=center.host,
+        port=center.port,
+        ca_file=center.ca_file,
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        for _ in range(after + 1):
+            assert process.stdout.readline()
+        time.sleep(0.05)
+        process.kill()
+    assert process.returncode == -9
+    moid = there.read().hosts[0].moid
+    for _ in range(1000):  # a restart that was begun goes on
+        if read_host(there.session, moid, "esx-01").connected:
+            break
+    goal = {("esx-01", 0): "mig"}
+    there.prepare(goal)
+    assert there.modes() == ["mig"]
+    assert not there.in_maintenance()
+    assert not there.plan(goal)
 
 
 @pytest.mark.parametrize("method", sorted(CHANGING - {"ReconnectHost_Task"}))

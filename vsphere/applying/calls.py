@@ -16,6 +16,7 @@ from vsphere.changes.settings import Settings, differences, found
 from vsphere.machine.spec import to_config_spec
 from vsphere.machine.vm import Vm
 from vsphere.machine.words import annotation
+from vsphere.negotiation import needs_of
 from vsphere.values import ClusterInfo, Inventory, VmInfo
 
 
@@ -72,7 +73,8 @@ class Calls:
                 self.described[step.name] = self.specification(vm)
             elif step.kind == "reconfigure":
                 self.described[step.name] = self.change(step)
-        self.sites.session.check_spec(list(self.described.values()))
+        needs = dict.fromkeys(needs_of(list(self.described.values())))  # the same ones again and again
+        self.sites.session.check_version(*needs)
         self.sites.prepare(made)
 
     def refresh(self, steps: Iterable[VmStep], now: Inventory) -> None:

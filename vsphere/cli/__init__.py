@@ -14,7 +14,7 @@ _HELP = """Carry plans out on vSphere: GPUs of a vCenter's hosts, and virtual ma
 
 \b
   export PARTITIONER_VCENTER=vc.example.com PARTITIONER_VCENTER_USER=svc-gpu@vsphere.local
-  export PARTITIONER_VCENTER_PASSWORD=...                         or --password-file FILE, or --keyring SERVICE
+  read -rs PARTITIONER_VCENTER_PASSWORD && export PARTITIONER_VCENTER_PASSWORD      or --password-file, or --keyring
   partitioner vsphere inventory --out inventory.yaml              what is there; all else works from the file too
   partitioner vsphere plan workloads.yaml --from inventory.yaml --out plan.json --vms vms.yaml
   partitioner vsphere diff vms.yaml                               which steps, and whom they interrupt
@@ -31,6 +31,7 @@ app = typer.Typer(
     help=_HELP,
     short_help="Carry plans out on vSphere: inventory, plan, diff, apply, destroy, status.",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,

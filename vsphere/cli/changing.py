@@ -86,7 +86,7 @@ Examples:
 """
 Verify = Annotated[
     bool,
-    typer.Option("--verify", help="Have vCenter check all new and changed machines first, where it can; with --dry-run too."),
+    typer.Option("--verify", help="Have vCenter check new and changed machines first, where it can; with --dry-run too."),
 ]
 Report = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Save the report as JSON.")]
 GoalFile = Annotated[str, typer.Argument(metavar="FILE", show_default=False, help="Machines in YAML, a plan, or saved changes.")]

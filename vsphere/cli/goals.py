@@ -22,9 +22,7 @@ _MAX_MIB = 2048
 
 Defaults = Annotated[
     Path | None,
-    typer.Option(
-        "--defaults", metavar="FILE", help="What machines are like (YAML): template, vcpus, ram_gib, nics, ...; of a plan only."
-    ),
+    typer.Option("--defaults", metavar="FILE", help="What machines of a plan are like (YAML): template, vcpus, ram_gib, ..."),
 ]
 PlanId = Annotated[
     str | None,
@@ -35,7 +33,7 @@ PlanId = Annotated[
         " Default: a digest of the plan.",
     ),
 ]
-Datastore = Annotated[str | None, typer.Option(metavar="NAME", help="Datastore of the machines' files; of a plan only.")]
+Datastore = Annotated[str | None, typer.Option(metavar="NAME", help="Datastore of the files of a plan's machines.")]
 Hosts = Annotated[
     list[str] | None,
     typer.Option(

@@ -29,7 +29,7 @@ from vsphere.cli.terminal import (
 
 if TYPE_CHECKING:
     from partitioner.plans import Plan
-    from vsphere.machine import Vm
+    from vsphere.machine import Vm, VmDefaults
 
 PLAN_HELP = """Plan which GPU of which host is cut how, and show the virtual machines that come of it.
 
@@ -50,9 +50,7 @@ def plan(
     site: Source,
     workloads: Annotated[
         str,
-        typer.Argument(
-            metavar="FILE", show_default=False, help="Workloads in YAML or JSON, - for standard input, or e.g. 4g+2g+1g."
-        ),
+        typer.Argument(metavar="FILE", show_default=False, help="Workloads in YAML or JSON, - for standard input, or 4g+2g+1g."),
     ],
     *,
     defaults: Defaults = None,
@@ -66,7 +64,7 @@ def plan(
     ] = None,
     pinned: Annotated[
         list[str] | None,
-        typer.Option("--keep", metavar="NAME", help="A workload, or NAME/0 for one replica, that stays in its place."),
+        typer.Option("--keep", metavar="NAME", help="A workload, or one replica as NAME/0, that stays in its place."),
     ] = None,
     vacate: Annotated[
         list[str] | None, typer.Option(metavar="HOST[/gpuN]", help="A host or GPU on which nothing may stay, for maintenance.")
@@ -92,7 +90,7 @@ def plan(
     check_files([out, vms, html, svg])
     add_catalog_files(catalog_files)
     shape = Shaping(defaults, plan_id, datastore).read()
-    asked = _read(workloads, site)
+    asked = _with_memory(_read(workloads, site), shape)
     there = site.inventory()
     options: dict[str, Any] = {"modes": tuple(mode)} if mode else {}
     options |= {"objective": tuple(stage.strip() for part in objective for stage in part.split(","))} if objective else {}
@@ -127,6 +125,16 @@ def _read(workloads: str, site: Source) -> Any:
         raise SpecError("workloads and --from both read standard input; put one of them in a file")
     is_file = workloads != "-" and os.path.exists(workloads)  # noqa: PTH110 - Path.exists would raise for absurd names
     return read_workloads(Path(workloads) if is_file else workloads)
+
+
+def _with_memory(asked: Any, shape: VmDefaults) -> Any:
+    """Give replicas that do not say their memory that of their machines: all of it is reserved, so that hosts must have it."""
+    from dataclasses import replace
+
+    from partitioner.workload import Workloads
+
+    items = [replace(workload, ram_gib=shape.ram_gib) if workload.ram_gib is None else workload for workload in asked]
+    return Workloads(items, asked._document, asked._locate)  # noqa: SLF001 - messages go on naming file and line
 
 
 def _write(

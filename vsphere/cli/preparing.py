@@ -79,7 +79,7 @@ Exit codes: 0 done, 2 bad input, 4 a host cannot be prepared or a step failed, 5
 """
 KnownHosts = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Pinned host keys of the hosts (OpenSSH's known_hosts); their shells are used."),
+    typer.Option(metavar="FILE", help="Pinned keys of the hosts (OpenSSH's known_hosts); takes their shells."),
 ]
 
 
@@ -208,9 +208,7 @@ def _read_plan(path: str) -> Plan:
 
     goal = read_goal(path)
     if goal.plan is None:
-        raise SpecError(
-            f"{path}: holds machines, not a plan; only a plan (partitioner vsphere plan ... --out) says the modes of GPUs"
-        )
+        raise SpecError(f"{path}: holds machines, which say no modes of GPUs; give the plan (partitioner vsphere plan ... --out)")
     return goal.plan
 
 

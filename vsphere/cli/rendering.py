@@ -63,9 +63,7 @@ def render(
     """Write machines for people who stay with their own tool."""
     add_catalog_files(catalog_files)
     if form is Form.CLOUD_INIT and (out is None or not out.is_dir()):
-        raise SpecError(
-            f"cloud-init has two files for each machine; give --out FOLDER, one that is there, not {str(out or '')!r}"
-        )
+        raise SpecError(f"cloud-init has two files for each machine; --out is {str(out or '')!r}, name a folder that is there")
     goal = read_goal(file)
     there = site.inventory() if site.inventory_file or site.vcenter else None  # offline unless it is asked for
     vms = goal.vms(Shaping(defaults, plan_id, datastore), there)

@@ -43,9 +43,7 @@ class Site:
     ] = None
     password_env: Annotated[
         str | None,
-        typer.Option(
-            metavar="VARIABLE", show_default=False, help=f"Environment variable with its password. Default: {PASSWORD}."
-        ),
+        typer.Option(metavar="VARIABLE", show_default=False, help=f"Variable that holds its password. Default: {PASSWORD}."),
     ] = None
     password_file: Annotated[Path | None, typer.Option(metavar="FILE", help="File that holds the password and nothing else.")] = (
         None

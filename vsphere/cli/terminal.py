@@ -1,6 +1,11 @@
 """The one door from here to the command line of the planner: how it asks, writes and ends is the same for all commands."""
 
-from partitioner.cli.asking import DryRun, Yes, ask, check_can_ask, progress_bar, say_interrupted, spinner
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from partitioner.cli.asking import DryRun, Yes, ask, check_can_ask, say_interrupted, spinner
+from partitioner.cli.asking import progress_bar as _progress_bar
 from partitioner.cli.catalog import AsJson, CatalogFiles, add_catalog_files
 from partitioner.cli.codes import DIFFERENT, LEFT_OUT
 from partitioner.cli.output import check_files, console, counted, note, print_json, print_text, printable, some, write_file
@@ -28,3 +33,10 @@ __all__ = [
     "spinner",
     "write_file",
 ]
+
+
+@contextmanager
+def progress_bar(verb: str) -> Iterator[Callable[[int, int, Any], None] | None]:
+    """Give a function that draws how far it is on standard error, whatever the steps are; None where that is no terminal."""
+    with _progress_bar(verb) as draw:
+        yield draw

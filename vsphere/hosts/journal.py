@@ -23,8 +23,10 @@ class HostJournal:
     folder : the state folder; None forgets when the process ends.
     """
 
+    _FILE = "hosts.json"
+
     def __init__(self, folder: StateFolder | None) -> None:
-        self._path: Path | None = None if folder is None else folder.path / "hosts.json"
+        self._path: Path | None = None if folder is None else folder.path / self._FILE
         self._forgetful: dict[str, list[str]] = {}
 
     def entered(self, vcenter: str) -> frozenset[str]:
@@ -76,3 +78,20 @@ class HostJournal:
             self._forgetful = hosts
         else:
             write_record(self._path, {"format": _FORMAT, "version": _VERSION, "hosts": hosts})
+
+
+class MigJournal(HostJournal):
+    """GPUs in no plan that lose MIG mode with a restart of ours, until they have it again, as ``host-21 0000:3b:00.0``."""
+
+    _FILE = "mig.json"
+
+    def lost(self, vcenter: str, moid: str) -> tuple[str, ...]:
+        """Return the PCI addresses of those of a host.
+
+        Raises
+        ------
+        TargetError
+            The file cannot be read or is damaged; it is left as it is.
+        """
+        pairs = (entry.partition(" ") for entry in sorted(self.entered(vcenter)))
+        return tuple(pci_id for host, _, pci_id in pairs if host == moid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +13,7 @@ from partitioner.targets import StateFolder
 from vsphere.errors import VSphereError
 from vsphere.hosts import settings, smi, waits
 from vsphere.hosts.errors import RefusedError, UnreachableError, WaitError
-from vsphere.hosts.journal import HostJournal
+from vsphere.hosts.journal import HostJournal, MigJournal
 from vsphere.hosts.live import HostNow, host_object, read_host
 from vsphere.hosts.ssh import Shell, SshAccess
 from vsphere.hosts.step import GRAPHICS, HostChanges, HostPlan, HostStep
@@ -112,7 +112,7 @@ def perform(
     with ExitStack() as stack:
         if state is not None:
             stack.enter_context(state.lock())
-        run = _Run(session, access, HostJournal(state), limits or Limits(), changes.vcenter, progress)
+        run = _Run(session, access, state, limits or Limits(), changes.vcenter, progress)
         for number, host in enumerate(changes.hosts):
             left = run.host(host)
             if left:
@@ -128,17 +128,19 @@ class _Run:
         self,
         session: Session,
         access: SshAccess | None,
-        journal: HostJournal,
+        state: StateFolder | None,
         limits: Limits,
         vcenter: str,
         progress: Progress | None,
     ) -> None:
-        self.session, self.access, self.journal, self.limits = session, access, journal, limits
+        self.session, self.access, self.limits = session, access, limits
+        self.journal, self.lost = HostJournal(state), MigJournal(state)
         self.vcenter, self.progress = vcenter, progress
         self.outcomes: list[tuple[HostStep, Outcome]] = []
 
     def host(self, plan: HostPlan) -> tuple[HostStep, ...]:
         """Carry out the steps of one host; returns those that are left for a person, none when all is done."""
+        plan = self._with_lost(plan)
         groups = list(_groups(plan.steps))
         if groups and not read_host(self.session, plan.moid, plan.host).in_maintenance:
             self.journal.leave(self.vcenter, plan.moid)  # somebody took it out; what they do with it later is theirs
@@ -156,8 +158,21 @@ class _Run:
                 remaining = [step for later in groups[number:] for step in later]
                 raise StepError(f"{error}", step=group[0], done=done, remaining=remaining) from error
             restarted = restarted or (group[0].kind == "reboot" and outcome == "done")
+            if group[0].kind == "mig":
+                self.lost.leave(self.vcenter, f"{plan.moid} {group[0].pci_id}")
             self._record(group, outcome)
         return ()
+
+    def _with_lost(self, plan: HostPlan) -> HostPlan:
+        """Return the plan with what an earlier run that was killed owes to GPUs that are in no plan."""
+        known = {step.pci_id for step in plan.steps if step.kind == "mig"} | set(plan.gpus)
+        owed = [
+            HostStep("mig", plan.host, pci_id=pci_id, after="on", reason="an earlier run restarted the host, which ended it")
+            for pci_id in self.lost.lost(self.vcenter, plan.moid)
+            if pci_id not in known
+        ]
+        last = len(plan.steps) - sum(step.kind == "exit maintenance" for step in plan.steps)
+        return replace(plan, steps=(*plan.steps[:last], *owed, *plan.steps[last:]))
 
     def _record(self, group: Iterable[HostStep], outcome: Outcome) -> None:
         for step in group:
@@ -228,6 +243,8 @@ class _Run:
     def _reboot(self, plan: HostPlan, now: HostNow) -> Outcome:
         if not settings.waiting(now, plan.gpus) and not self._mig_waits(plan):
             return "not needed"
+        for pci_id in (step.pci_id for step in plan.steps if step.kind == "mig" and step.pci_id not in plan.gpus):
+            self.lost.enter(self.vcenter, f"{plan.moid} {pci_id}")
         waits.reboot(self.session, plan.moid, now, plan.gpus, limits=self.limits)
         after = read_host(self.session, plan.moid, plan.host)
         still = (*settings.waiting(after, plan.gpus), *self._mig_waits(plan, restarted=True))

@@ -5,8 +5,13 @@ import os
 import sys
 from pathlib import Path
 
-FOLDER = Path(os.environ["HOST_FOLDER"])
 
-with (FOLDER / "calls").open("a") as calls:
-    calls.write(json.dumps(["nv-hostengine", *sys.argv[1:]]) + "\n")
-print("Host engine successfully terminated." if sys.argv[1:] == ["-t"] else "Started host engine version 3.3.5")
+def main(arguments):
+    """Run it."""
+    with (Path(os.environ["HOST_FOLDER"]) / "calls").open("a") as calls:
+        calls.write(json.dumps(["nv-hostengine", *arguments]) + "\n")
+    print("Host engine successfully terminated." if arguments == ["-t"] else "Started host engine version 3.3.5")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-FOLDER = Path(os.environ["HOST_FOLDER"])
+FOLDER = Path(os.environ.get("HOST_FOLDER", ""))
 LACKS = {None: "[N/A]", True: "Enabled", False: "Disabled"}
 
 
@@ -126,4 +126,5 @@ def main(arguments):
     return fault["status"]
 
 
-sys.exit(main(sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
