@@ -14,7 +14,7 @@ import secrets
 import stat
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -75,6 +75,29 @@ class Document:
         except yaml.YAMLError:  # JSON is not quite a part of YAML: escaped surrogates, keys over 1,024 characters
             return None
         return node
+
+    def content(self, form: str, version: int, *, what: str) -> Mapping[str, Any]:
+        """Return the content of a file of this program, which says its format and version.
+
+        Parameters
+        ----------
+        form, version : what it has to say, e.g. ``gpu-partitioner/plan`` and 1.
+        what : what such a file is, for messages, e.g. ``a plan``.
+
+        Raises
+        ------
+        SpecError
+            It is of another format or version.
+        """
+        if not isinstance(self.data, Mapping) or self.data.get("format") != form:
+            raise SpecError(self.problem(f"not {what}; such a file has {self._written('format', form)}", ()))
+        if self.data.get("version") != version:
+            message = f"version {self.data.get('version')!r} of the format; this release reads {version}"
+            raise SpecError(self.problem(message, ("version",)))
+        return self.data
+
+    def _written(self, key: str, value: str) -> str:
+        return f"'{key}: {value}'" if self.syntax == "yaml" else f'"{key}": "{value}"'
 
     def problem(self, message: str, location: Location = ()) -> Problem:
         """Return a problem of this document at `location`."""
@@ -373,9 +396,14 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 1000  # cut at the end, by `_shown`, not in the middle
 
 
+def json_text(value: object) -> str:
+    """Return a value as JSON on one line."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 def json_lines(entries: Sequence[object]) -> str:
     """Return a JSON list with one entry to a line, for files that people compare."""
-    return "[\n" + ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries) + "\n]" if entries else "[]"
+    return "[\n" + ",\n".join(map(json_text, entries)) + "\n]" if entries else "[]"
 
 
 def write(path: str | os.PathLike[str], text: str) -> None:

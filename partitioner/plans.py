@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
@@ -18,7 +18,7 @@ from partitioner.advice import compare as compare_sides
 from partitioner.advice import explain as explain_workload
 from partitioner.advice import sensitivity as sensitivity_of
 from partitioner.advice.comparison import Side
-from partitioner.documents import Document, parse, problems_of, read, write
+from partitioner.documents import Document, json_lines, json_text, parse, problems_of, read, write
 from partitioner.errors import InfeasibleError, PartitionerError, SpecError, VerificationError
 from partitioner.fleet import Fleet
 from partitioner.layout import Assignment, Layout
@@ -461,25 +461,25 @@ class Plan:
             "fleet": None if self.fleet is None else _FLEET.dump_python(self.fleet, mode="json", exclude_defaults=True),
         }
         workloads = _WORKLOADS.dump_python(self.workloads, mode="json", exclude_defaults=True)
-        lines = [f"{json.dumps(key)}: {_dumps(value)}" for key, value in head.items()]
-        lines.append('"workloads": ' + _one_per_line(workloads))
+        lines = [f"{json.dumps(key)}: {json_text(value)}" for key, value in head.items()]
+        lines.append('"workloads": ' + json_lines(workloads))
         lines += self._service_lines()
         if self.current is not None:
             lines += self._current_lines()
         if self.vacate:
-            lines.append('"vacate": ' + _dumps(list(self.vacate)))
+            lines.append('"vacate": ' + json_text(list(self.vacate)))
         if self.failover:
-            lines.append('"failover": ' + _one_per_line([asdict(move) for move in self.failover]))
-        lines.append('"layout": ' + _one_per_line(self.layout.to_data()))
+            lines.append('"failover": ' + json_lines([asdict(move) for move in self.failover]))
+        lines.append('"layout": ' + json_lines(self.layout.to_data()))
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
     def _current_lines(self) -> Iterator[str]:
         """Iterate over the lines of what ran before, and of what moves."""
         assert self.current is not None
         if self.pinned:
-            yield '"pinned": ' + _dumps(list(self.pinned))
-        yield '"moves": ' + _one_per_line([_move_data(move) for move in self.moves])
-        yield '"current": ' + _one_per_line(self.current.to_data())
+            yield '"pinned": ' + json_text(list(self.pinned))
+        yield '"moves": ' + json_lines([_move_data(move) for move in self.moves])
+        yield '"current": ' + json_lines(self.current.to_data())
 
     def _service_lines(self) -> Iterator[str]:
         """Iterate over the lines of the ratings; sources, long and few, are listed once and then meant by their number."""
@@ -487,8 +487,8 @@ class Plan:
         number = {source: at for at, source in enumerate(sources)}
         if self.ratings:
             records = [_rating_data(key, rating, number) for key, rating in self.ratings.items()]
-            yield '"sources": ' + _one_per_line(list(sources))
-            yield '"ratings": ' + _one_per_line(records)
+            yield '"sources": ' + json_lines(list(sources))
+            yield '"ratings": ' + json_lines(records)
 
     @classmethod
     def from_json(cls, text: str, *, origin: str = "<json>") -> Plan:
@@ -503,14 +503,9 @@ class Plan:
 
     @classmethod
     def _from_document(cls, document: Document) -> Plan:
-        if not isinstance(document.data, Mapping) or document.data.get("format") != FORMAT:
-            raise SpecError(document.problem(f'not a plan; a plan has "format": "{FORMAT}"'))
-        if document.data.get("version") != VERSION:
-            raise SpecError(
-                document.problem(f"plan version {document.data.get('version')!r}; this release reads {VERSION}", ("version",))
-            )
+        content = document.content(FORMAT, VERSION, what="a plan")
         try:
-            record = _PlanRecord.model_validate(document.data)
+            record = _PlanRecord.model_validate(content)
             return _from_record(record)
         except ValidationError as error:
             problems = problems_of(error, tuple(_PlanRecord.model_fields))
@@ -542,14 +537,6 @@ class Plan:
 
 _FLEET = TypeAdapter(Fleet)
 _WORKLOADS = TypeAdapter(tuple[Workload, ...])
-
-
-def _dumps(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _one_per_line(entries: Sequence[object]) -> str:
-    return "[\n" + ",\n".join(_dumps(entry) for entry in entries) + "\n]" if entries else "[]"
 
 
 # -- the form of the file ----------------------------------------------------------------------------------------------

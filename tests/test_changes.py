@@ -237,8 +237,8 @@ def test_a_file_is_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "steps", "reason"),
     [
-        ({"format": "gpu-partitioner/plan"}, {}, "no changes"),
-        ({"version": 2}, {}, "changes of version 2; this release reads 1"),
+        ({"format": "gpu-partitioner/plan"}, {}, "not a file of changes"),
+        ({"version": 2}, {}, "version 2 of the format; this release reads 1"),
         ({"surprise": 1}, {}, "unknown field 'surprise'"),
         ({"steps": [{"kind": "explode"}]}, {}, "changes.json"),
         ({"steps": []}, {}, "do not lead to the goal on a/gpu0"),

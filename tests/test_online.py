@@ -410,7 +410,7 @@ FLEET = Fleet.of("A100-80GB", gpus_per_host=1, mode="mig")
         (lambda: Allocator(FLEET).release([1]), r"no placement has id \[1\]"),
         (lambda: Allocator(FLEET).defragment(-1), r"budget is -1"),
         (lambda: Allocator(FLEET).defragment(True), r"budget is True"),
-        (lambda: Allocator.from_json("{}"), r"no state of an allocator"),
+        (lambda: Allocator.from_json("{}"), r"not the state of an allocator"),
         (lambda: Allocator.from_json("{"), r"<json>"),
         (lambda: Allocator.load("no/such.json"), r"such\.json"),
         (lambda: Allocator(FLEET).save("no/such/folder/state.json"), r"cannot be written"),

@@ -189,7 +189,7 @@ def change(data, path, value):
     ("path", "value", "message"),
     [
         (("format",), "other", "not a plan"),
-        (("version",), 9, "plan version 9"),
+        (("version",), 9, "version 9 of the format"),
         (("status",), "best", "optimal"),
         (("surprise",), 1, "unknown field 'surprise'"),
         (("gpus_used",), 3, "complete, gpus_used"),

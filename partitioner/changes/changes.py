@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from partitioner.changes.state import State
 from partitioner.changes.step import Step
-from partitioner.documents import Document, json_lines, parse, problems_of, read, write
+from partitioner.documents import Document, json_lines, json_text, parse, problems_of, read, write
 from partitioner.errors import SpecError, TargetError
 from partitioner.layout import GpuKey, Layout, gpu_label
 
@@ -168,7 +167,7 @@ class Changes:
             "peak_interruptions": self.peak_interruptions,
             "interruptions": list(self.interruptions),
         }
-        lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]
+        lines = [f"{json_text(key)}: {json_text(value)}" for key, value in head.items()]
         lines.append('"steps": ' + json_lines([step.to_data() for step in self.steps]))
         lines.append('"base": ' + json_lines(self.base.to_data()))
         lines.append('"goal": ' + json_lines(self.goal.to_data()))
@@ -187,12 +186,7 @@ class Changes:
 
     @classmethod
     def _from_document(cls, document: Document) -> Changes:
-        data = document.data
-        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-            raise SpecError(document.problem(f'no changes; a file of changes has "format": "{FORMAT}"'))
-        if data.get("version") != VERSION:
-            message = f"changes of version {data.get('version')!r}; this release reads {VERSION}"
-            raise SpecError(document.problem(message, ("version",)))
+        data = document.content(FORMAT, VERSION, what="a file of changes")
         unknown = sorted(set(data) - {"format", "version", "summary", "peak_interruptions", "interruptions"} - _PARTS)
         missing = sorted(_PARTS - set(data))
         if unknown or missing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -91,12 +91,7 @@ def _data(vm: Vm) -> dict[str, Any]:
 
 
 def _from_document(document: Document) -> tuple[Vm, ...]:
-    data = document.data
-    if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-        raise SpecError(document.problem(f"not a file of virtual machines; such a file has 'format: {FORMAT}'"))
-    if data.get("version") != VERSION:
-        message = f"version {data.get('version')!r} of the format; this release reads {VERSION}"
-        raise SpecError(document.problem(message, ("version",)))
+    data = document.content(FORMAT, VERSION, what="a file of virtual machines")
     problems = [
         document.problem(f"unknown field {key!r}; beside format and version stands vms", (key,))
         for key in data

@@ -60,11 +60,7 @@ def from_json(make: Make[Made], text: str, origin: str) -> Made:
 
 
 def _restored(make: Make[Made], document: Document) -> Made:
-    data = document.data
-    if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-        raise SpecError(document.problem(f'no state of an allocator; such a file has "format": "{FORMAT}"'))
-    if data.get("version") != VERSION:
-        raise SpecError(document.problem(f"state of version {data.get('version')!r}; this release reads {VERSION}", ("version",)))
+    data = document.content(FORMAT, VERSION, what="the state of an allocator")
     try:
         return make(read_fleet(data["fleet"]), data)
     except SpecError as error:
