@@ -173,6 +173,16 @@ def test_a_damaged_mark_makes_a_machine_somebody_elses() -> None:
         diff(replace(current, vms=(damaged,)), [machine(CHAT)])
 
 
+def test_a_clone_and_a_template_of_a_machine_of_ours_are_somebody_elses() -> None:
+    current = inventory(HOSTS, [CHAT])
+    clone = replace(current.vms[0], name="gpu-chat-0-clone", moid="vm-9", instance_uuid="another", powered_on=False)
+    template = replace(clone, name="golden-image", moid="vm-10", template=True)
+    world = replace(current, vms=(*current.vms, clone, template))
+    assert [step.kind for step in diff(world, [machine(CHAT)], hosts=["esx-01"])] == ["keep"]
+    gone = diff(world, [], hosts=["esx-01"])
+    assert {step.moid for step in gone} == {"vm-1"}
+
+
 # -- specifications --------------------------------------------------------------------------------------------------------
 
 

@@ -37,7 +37,7 @@ from vsphere.guest import (
 from vsphere.guest.check import KEY, check_script
 from vsphere.guest.cloud import TOKEN_PATH, hostname
 from vsphere.guest.steps import setup_script
-from vsphere.machine import Device, Vm, VmDefaults, layout_vms, to_config_spec
+from vsphere.machine import Device, Vm, VmDefaults, instance_uuid, layout_vms, to_config_spec
 
 TOKEN = "eyJhbGciOi.the-client-token.c2VjcmV0"  # noqa: S105 - of no server
 DRIVER = "https://repo.example/NVIDIA-Linux-x86_64-550.163.01-grid.run"
@@ -167,6 +167,16 @@ def test_steps_of_the_source_are_there(full: Guest) -> None:
     assert "--http-port=8000" in unit
     assert data["runcmd"] == [["/usr/local/sbin/gpu-partitioner-setup"]]
     assert hostname(machine(name="GPU Chät_0")) == "gpu-ch-t-0"
+
+
+def test_long_names_make_hosts_of_different_names():
+    first, second = (
+        machine(name=f"gpu-{'long-' * 14}{number}", instance_uuid=instance_uuid("p", "chat", [number])) for number in (0, 1)
+    )
+    assert len(first.name) > 63
+    assert hostname(first) != hostname(second)
+    assert hostname(first).endswith("-" + first.instance_uuid[:8])
+    assert max(len(hostname(one)) for one in (first, second)) <= 63
 
 
 @pytest.mark.parametrize("path", ["/usr/local/sbin/gpu-partitioner-setup", "/usr/local/sbin/gpu-partitioner-check"])

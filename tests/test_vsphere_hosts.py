@@ -36,6 +36,7 @@ def host(*gpus, name="esx-01", **changes):
         "name": name,
         "moid": f"host-{name[-2:]}",
         "cluster": "cluster-1",
+        "cluster_moid": "domain-c1",
         "gpus": gpus,
         "vgpu_types": ("grid_a100d-3-40c",),
         "default_graphics_type": "sharedDirect",
@@ -292,7 +293,7 @@ def test_vcenter_may_move_vms_where_its_cluster_does_so_and_they_have_no_device(
     assert asked(full).refusals == ()
     assert asked(full).hosts[0].migrate
     assert "not fully automated" in asked(replace(full, drs="manual")).refusals[0]
-    assert "not fully automated" in asked(replace(full, name="other")).refusals[0]
+    assert "not fully automated" in asked(replace(full, moid="domain-c9")).refusals[0]
     device = VmDevice(13000, "vgpu", vgpu="grid_a100d-3-40c")
     assert "it has 1 devices of the host" in asked(full, devices=(device,)).refusals[0]
     assert "it is ours" in asked(full, options=Mark("p1", "chat", 0).options()).refusals[0]

@@ -24,6 +24,9 @@ from vcenter import Vm as TheirVm
 
 import partitioner as gp
 from partitioner import Workload
+from partitioner.applying import apply as engine_apply
+from partitioner.changes import Changes
+from partitioner.changes import diff as engine_diff
 from partitioner.errors import TargetError
 from partitioner.targets import StateFolder
 from vsphere.applying import apply, rollback
@@ -36,6 +39,7 @@ from vsphere.target import VSphereTarget, connect
 from vsphere.values import Inventory
 
 POINTS, BATCHES = 200, 10
+ENGINE_POINTS = 20
 DEFAULTS = VmDefaults(datastore="datastore-1", vcpus=2, ram_gib=4, disk_gib=1, folder="made", plan="test")
 HOSTS = [Host(f"esx-0{n}", gpus=[Gpu("A100-80GB", "mig")] * 2, policy="consolidation") for n in (1, 2)]
 THEIRS = TheirVm("theirs", host="esx-01", vgpus=["grid_a100d-3-40c"], powered_on=True)
@@ -67,6 +71,7 @@ class Case:
             port=self.center.port,
             ca_file=self.center.ca_file,
             timeout_s=20,
+            defaults=DEFAULTS,
             state=StateFolder(self.folder / name),
         )
 
@@ -104,6 +109,7 @@ def _point(case: Case, seed: int) -> int:
     if rng.random() < 0.2:
         _fork(_first(case, name, goal, rng.choice(HOW[:3]), rng.randint(1, 6)))
     if rng.random() < 0.3:
+        time.sleep(0.03)  # what was on the wire has arrived; else a machine may come when all looked well
         _back(target, before)
     reach(target, goal)
     now, said = target.inventory(), f"seed {seed}: {how} {at}"
@@ -113,6 +119,40 @@ def _point(case: Case, seed: int) -> int:
     assert others(now) == case.theirs, said
     case.center.delay_ms(0, method="CreateVM_Task")
     return int(killed)
+
+
+@pytest.mark.parametrize("batch", range(2))
+def test_the_engine_of_changes_goes_on_after_kills(batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VC_PASSWORD", "P4ss&<word>")
+    killed = 0
+    with VCenter(hosts=HOSTS) as center:
+        case = Case(center, tmp_path)
+        with case.own as target:
+            fleet, empty = target.fleet(), target.layout()
+            plans = [gp.plan(workloads, fleet=fleet).layout for workloads in GOALS if workloads]
+            for seed in range(batch, ENGINE_POINTS, 2):
+                rng, name = random.Random(seed), f"engine-{seed}"
+                target.state = StateFolder(case.folder / name)
+                base, goal = rng.sample([empty, *plans], 2)
+                engine_apply(engine_diff(target.layout(), base), target)
+                changes = engine_diff(target.layout(), goal)
+                how, at = rng.choice(HOW[:3]), rng.randint(1, 12)
+                killed += _fork(_engine(case, name, changes, how, at)) == -signal.SIGKILL
+                engine_apply(changes, target)  # the same changes: it finds where that one stopped
+                assert not engine_diff(target.layout(), goal), f"seed {seed}: {how} {at}"
+                replicas = [(mark.workload, mark.replica) for _, mark in target.inventory().ours()]
+                assert len(replicas) == len(set(replicas)), f"seed {seed}: {how} {at}"
+                engine_apply(engine_diff(target.layout(), empty), target)
+    assert killed >= ENGINE_POINTS // 4
+
+
+def _engine(case: Case, name: str, changes: Changes, how: str, at: int) -> Callable[[], object]:
+    def run() -> None:
+        _arm(how, at)
+        with case.target(name) as target:
+            engine_apply(changes, target)
+
+    return run
 
 
 def _back(target: VSphereTarget, before: object) -> None:

@@ -254,6 +254,11 @@ def test_layout_refuses_what_cannot_be_made() -> None:
         layout_vms(small(Workload("a", profile="1g.10gb", vcpus=24)), VmDefaults(cores_per_socket=7))
     with pytest.raises(SpecError, match=r"has \{workloda\}; did you mean 'workload'"):
         VmDefaults(name="{workloda}")
+    for pattern in ("x-{replica:x}", "{workload!r}", "{workload:>9}", "{replica:{plan}}", "{number:99999999}"):
+        with pytest.raises(SpecError, match=r"cannot be written so; write \{(workload|replica|number)\}, numbers as"):
+            VmDefaults(name=pattern)
+    with pytest.raises(SpecError, match="guest_id"):
+        VmDefaults(guest_id="{{ 1 + 1 }}")
     links = {"gpu_links": [["X"]], "nics": {"NIC0": ["PIX"]}}
     fleet = Fleet(hosts=[{"name": "esx-01", "gpus": ["A100-80GB"], "links": links}])  # type: ignore[arg-type]
     linked = plan([Workload("t", profile="whole", rdma=True)], fleet=fleet)
@@ -370,6 +375,14 @@ def test_defaults_are_read_strictly(tmp_path: Path) -> None:
     )
 
 
+def test_numbers_in_names_have_the_digits_that_the_pattern_asks_for() -> None:
+    wanted = small(Workload("a", profile="1g.10gb", count=3))
+    names = [vm.name for vm in layout_vms(wanted, VmDefaults(name="gpu-{replica:03}", host="esx-01"))]
+    assert names == ["gpu-000", "gpu-001", "gpu-002"]
+    together = layout_vms(wanted, VmDefaults(name="gpu-{replica:02}-{number}", host="esx-01", per_vm=2))
+    assert sorted(name for vm in together for name in [vm.name]) == ["gpu-00-01-0", "gpu-02-1"]
+
+
 # -- specifications ----------------------------------------------------------------------------------------------------
 
 
@@ -378,6 +391,7 @@ def test_marks_say_whose_a_machine_is() -> None:
     options = {option.key: option.value for option in to_config_spec(vm).extraConfig}
     assert Mark.of(options) == vm.mark
     assert options["gpu-partitioner.version"] == "1"
+    assert options["gpu-partitioner.uuid"] == vm.instance_uuid
     assert vm.mark.places[0].profile == "3g.40gb"
 
 

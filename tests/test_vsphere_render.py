@@ -45,7 +45,7 @@ from vsphere.machine import (
 )
 from vsphere.render import ansible, govc, powercli
 from vsphere.render.powershell import quoted
-from vsphere.values import ClusterInfo
+from vsphere.values import UUID, ClusterInfo
 
 NASTY = "it's $(touch pwned) `touch pwned` {{ 1 + 1 }} \"; touch pwned; %"
 
@@ -111,6 +111,7 @@ def machine_facts(seen: dict[str, Any], names: dict[Any, str]) -> dict[str, Any]
     config = seen["config"]
     devices = config.hardware.device
     options = {option.key: str(option.value) for option in config.extraConfig}
+    options.pop(UUID, None)  # other tools cannot set it
     kept = ("pciPassthru", "gpu-partitioner.", "my.", "guestinfo.")
     return {
         "host": names[seen["runtime.host"]],
@@ -307,6 +308,13 @@ def test_play_keeps_secrets_and_braces(tmp_path: Path) -> None:
     settings = {entry["key"]: entry["value"] for entry in create["community.vmware.vmware_guest"]["advanced_settings"]}
     assert settings["guestinfo.userdata"].startswith("{{ lookup('ansible.builtin.file'")
     assert settings["my.key"] == ("!unsafe", NASTY)
+
+
+def test_play_expands_nothing_of_a_folder() -> None:
+    vm = replace(machines(("esx-01", "esx-02"), datastore="d", cluster="c")[0], folder="a/{{ lookup('pipe', 'id') }}")
+    with pytest.raises(SpecError, match="name the datacenter"):
+        ansible([replace(vm, datacenter=None)])
+    assert "folder: !unsafe '/DC0/vm/a/{{" in ansible([replace(vm, datacenter="DC0")])
 
 
 def unsafe_loader() -> Any:

@@ -5,12 +5,16 @@ What the machines are is read with pyVmomi, past the package; the vCenter is the
 
 from __future__ import annotations
 
+import base64
+import gzip
 import io
 import json
+import logging
 import os
 import ssl
 import subprocess
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +25,8 @@ from pyVim.connect import SmartStubAdapter
 from pyVmomi import vim
 from vcenter import Gpu, Host, VCenter, Vm
 
-from partitioner.cli import main
+from partitioner import cli
+from partitioner.errors import PartitionerError
 
 ROOT = Path(__file__).parents[1]
 SCENARIOS = {  # the document's Table 2: the vGPU types of each scenario, one virtual machine each
@@ -65,7 +70,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *ar
     capsys.readouterr()
     code: Any = 0
     try:
-        main()
+        cli.main()
     except SystemExit as leave:
         code = leave.code or 0
     said = capsys.readouterr()
@@ -143,6 +148,35 @@ def test_a_scenario_from_plan_to_destroy(
     assert not any(card.uses for card in center.gpus("r750xa"))
 
 
+def test_guests_get_what_they_read_and_nobody_else_does(
+    center: VCenter, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source's guest steps go along with the machines; the token of the licence is in no file of ours."""
+    token = "eyJ-client-token"  # noqa: S105 - of nothing
+    (tmp_path / "token").write_text(token)
+    (tmp_path / "guest.yaml").write_text("driver: /opt/nvidia/driver.run\ntoken_file: token\n")
+    (tmp_path / "defaults.yaml").write_text("{plan: lab, datastore: datastore-1, guest: guest.yaml}")
+    ca = ("--ca-file", center.ca_file)
+    for args in (
+        ("plan", "4g+2g", "--defaults", "defaults.yaml", "--out", "plan.json", "--vms", "vms.yaml"),
+        ("apply", "vms.yaml", "--yes", "--out", "report.json"),
+    ):
+        code, out, err = run(capsys, monkeypatch, *args, *ca)
+        assert code == 0, err
+        assert token not in out + err
+    for name in ("gpu-4g-0", "gpu-2g-0"):
+        options = {option.key: option.value for option in machines(center)[name][0].extraConfig}
+        assert options["guestinfo.userdata.encoding"] == "gzip+base64"
+        text = gzip.decompress(base64.b64decode(options["guestinfo.userdata"])).decode()
+        assert text.startswith("#cloud-config")
+        assert base64.b64encode(token.encode()).decode() in text or token in text
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path.name != "token":
+            found = path.read_bytes()
+            assert token.encode() not in found
+            assert b"userdata" not in found
+
+
 # -- the password ------------------------------------------------------------------------------------------------------
 
 
@@ -155,80 +189,79 @@ def searched(*texts: str) -> None:
             assert spelling not in text
 
 
-def test_the_password_is_in_no_log_file_or_traceback(tmp_path: Path) -> None:
-    """Run all commands, good and failing, with every logger at DEBUG and locals shown in tracebacks; then search."""
-    shouting = (  # logs of all libraries, and tracebacks with the variables of all frames
-        "import logging, sys, traceback\n"
-        "logging.basicConfig(level=logging.DEBUG, filename='debug.log')\n"
-        "import http.client, ssl, partitioner.cli as cli\n"
-        "from partitioner.errors import PartitionerError\n"
-        "inner = cli.app\n"
-        "def shown(**options):\n"
-        "    try:\n"
-        "        return inner(**options)\n"
-        "    except PartitionerError as error:\n"
-        "        told = traceback.TracebackException.from_exception(error, capture_locals=True)\n"
-        "        sys.stderr.write(''.join(told.format()))\n"
-        "        raise\n"
-        "cli.app = shown\n"
-        "cli.main()\n"
-    )
-    host = Host("r750xa", gpus=[Gpu("A100-80GB", "mig")] * 2, policy="consolidation")
+def test_the_password_is_in_no_log_file_or_traceback(
+    center: VCenter,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Run all commands, good and failing, all loggers at DEBUG, tracebacks with the variables of all frames; then search."""
+    caplog.set_level(logging.DEBUG)
     codes: dict[str, int] = {}
     said: list[str] = []
-    with VCenter(hosts=[host], password=PASSWORD) as center:
-        env = {**os.environ, **environment(center, tmp_path), "HOME": str(tmp_path)}
+    inner = cli.app
 
-        def call(name: str, *args: str, **other: str) -> None:
-            command = [sys.executable, "-X", "dev", "-c", shouting, "vsphere", *args]
-            done = subprocess.run(command, env=env | other, cwd=tmp_path, capture_output=True, text=True, check=False)
-            codes[name] = done.returncode
-            said.extend((done.stdout, done.stderr))
+    def shown(**options: Any) -> None:
+        try:
+            inner(**options)
+        except PartitionerError as error:
+            told = traceback.TracebackException.from_exception(error, capture_locals=True)
+            said.append("".join(told.format()))
+            raise
 
-        ca = ("--ca-file", center.ca_file)
-        call("inventory", "inventory", *ca, "--out", "inventory.yaml")
-        call(
-            "plan",
-            "plan",
-            "4g+2g+1g",
-            "--from",
-            "inventory.yaml",
-            "--datastore",
-            "datastore-1",
-            "--vms",
-            "vms.yaml",
-            "--out",
-            "p.json",
-        )
-        call("diff", "diff", "vms.yaml", *ca, "--out", "changes.json", "--json")
-        center.fail("PowerOnVM_Task", "vim.fault.InsufficientGraphicsResourcesFault", of="task")
-        call("a step fails", "apply", "vms.yaml", *ca, "--yes", "--out", "report.json", "--json")
-        center.clear_faults()
-        center.drop("CreateVM_Task", when="after", times=0)
-        call("connection breaks", "apply", "vms.yaml", *ca, "--yes", "--timeout", "5")
-        center.clear_faults()
-        call("apply", "apply", "vms.yaml", *ca, "--yes", "--out", "report.json")
-        center.fail("Logout", "vmodl.fault.SystemError")  # the one thing that is only logged
-        call("status", "status", *ca, "--html", "now.html")
-        call("not trusted", "status")
-        call("wrong password", "status", *ca, PARTITIONER_VCENTER_PASSWORD=PASSWORD + "x")
-        center.fail("Login", "vmodl.fault.SystemError")
-        call("login fails", "status", *ca)
-        center.drop("Login")
-        call("login breaks", "status", *ca)
-        call("no such option", "status", *ca, f"--password={PASSWORD}")
-        said.pop(-1)  # who writes a password on a command line has shown it already; click repeats the option's name only
-        call("render", "render", "govc", "vms.yaml")
-        call("destroy", "destroy", "vms.yaml", *ca, "--yes")
-        said.append(center.log())
+    monkeypatch.setattr(cli, "app", shown)
+
+    def call(name: str, *args: str) -> None:
+        codes[name], *texts = run(capsys, monkeypatch, *args)
+        said.extend(texts)
+
+    ca = ("--ca-file", center.ca_file)
+    call("inventory", "inventory", *ca, "--out", "inventory.yaml")
+    call("plan", "plan", "4g+2g+1g", "--from", "inventory.yaml", "--datastore", "datastore-1", "--vms", "vms.yaml")
+    call("diff", "diff", "vms.yaml", *ca, "--out", "changes.json", "--json")
+    center.fail("PowerOnVM_Task", "vim.fault.InsufficientGraphicsResourcesFault", of="task")
+    call("a step fails", "apply", "vms.yaml", *ca, "--yes", "--out", "report.json", "--json")
+    center.drop("CreateVM_Task", when="after")
+    call("the answer is lost", "apply", "vms.yaml", *ca, "--yes")
+    call("apply", "apply", "vms.yaml", *ca, "--yes", "--out", "report.json")
+    center.fail("Logout", "vmodl.fault.SystemError")  # that is only logged
+    call("status", "status", *ca, "--html", "now.html")
+    call("not trusted", "status")
+    monkeypatch.setenv("PARTITIONER_VCENTER_PASSWORD", PASSWORD + "x")
+    call("wrong password", "status", *ca)
+    monkeypatch.setenv("PARTITIONER_VCENTER_PASSWORD", PASSWORD)
+    center.fail("Login", "vmodl.fault.SystemError")
+    call("login fails", "status", *ca)
+    center.drop("Login")
+    call("login breaks", "status", *ca)
+    call("no such option", "status", *ca, f"--password={PASSWORD}")
+    call("render", "render", "govc", "vms.yaml")
+    call("destroy", "destroy", "vms.yaml", *ca, "--yes")
     failing = {"a step fails", "not trusted", "wrong password", "login fails", "login breaks"}
-    assert {name for name, code in codes.items() if code == 4} - {"connection breaks"} == failing, codes
-    assert codes["no such option"] == 2
-    assert not [name for name, code in codes.items() if code not in (0, 2, 4)], codes
-    assert (tmp_path / "debug.log").stat().st_size
-    searched(*said)
+    assert {name for name, code in codes.items() if code == 4} - {"the answer is lost"} == failing, (codes, said)
+    assert {name for name, code in codes.items() if code not in (0, 4)} == {"no such option"}
+    assert "logging out" in caplog.text
+    assert sum("Traceback" in text for text in said) >= len(failing)
+    searched(*said, caplog.text, center.log())
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {"inventory.yaml", "vms.yaml", "changes.json", "report.json", "now.html", "debug.log"} <= {path.name for path in files}
+    assert {"inventory.yaml", "vms.yaml", "changes.json", "report.json", "now.html"} <= {path.name for path in files}
     assert any("state" in path.parts for path in files)
     for path in files:
         searched(path.read_bytes().decode("utf-8", "replace"))
+
+
+def test_the_password_is_not_in_a_process_s_arguments_or_output(center: VCenter, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(PASSWORD + "\n")
+    (tmp_path / "secret").chmod(0o600)
+    env = {name: value for name, value in os.environ.items() if name != "PARTITIONER_VCENTER_PASSWORD"}
+    command = [sys.executable, "-W", "error", "-m", "partitioner.cli", "vsphere", "status", "--ca-file", center.ca_file]
+    done = subprocess.run(
+        [*command, "--password-file", "secret"], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 host, 4 GPUs, 1 VM, 0 of ours" in done.stdout
+    searched(done.stdout)
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2  # nowhere to be found
+    assert "PARTITIONER_VCENTER_PASSWORD" in done.stderr

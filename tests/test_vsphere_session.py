@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from pyVmomi import vim
@@ -429,6 +429,24 @@ def test_privileges(center: VCenter) -> None:
         finally:
             center.deny()
         assert caught.value.missing == ((folder._GetMoId(), "Host.Config.Settings"),)
+
+
+def test_privileges_are_asked_for_the_session_that_is(center: VCenter) -> None:
+    """The question names the session; one that ended while it was asked is not what counts."""
+    with opened(center) as session:
+        folder, asked = session.content.rootFolder, []
+        manager = session.content.authorizationManager
+
+        class Manager:
+            def HasPrivilegeOnEntities(self, entities: object, key: str, names: object) -> object:  # noqa: N802
+                asked.append(key)
+                return manager.HasPrivilegeOnEntities(entities, key, names)
+
+        session.content = SimpleNamespace(authorizationManager=Manager(), sessionManager=session.content.sessionManager)
+        center.expire_sessions()
+        session.check_privileges({folder: ["System.View"]})
+        assert len(asked) == 2
+        assert asked[0] != asked[1] == session._key
 
 
 def test_fault_is_kept() -> None:

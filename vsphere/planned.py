@@ -24,15 +24,16 @@ def planned_layout(inventory: Inventory, ledger: Mapping[Instance, Occupant | No
     ----------
     inventory : what there is.
     ledger : instances that steps have created: vSphere makes them when a machine is switched on, until then only the ledger has
-        them.
+        them; with an occupant where its machine was switched off by a step that is not finished.
     """
+    running = {(mark.workload, mark.replica) for info, mark in inventory.ours() if info.powered_on}
     hosts = {host.name: _as_planned(host, inventory) for host in inventory.hosts}
     meant = replace(inventory, hosts=tuple(hosts.values())).layout()
-    idle: dict[str, list[Instance]] = {}
-    for instance in ledger:
-        idle.setdefault(instance.gpu, []).append(instance)
+    noted: dict[str, dict[Instance, Occupant | None]] = {}
+    for instance, occupant in ledger.items():
+        noted.setdefault(instance.gpu, {})[instance] = None if occupant in running else occupant
     families = {(host.name, gpu.index): gpu.mode for host in inventory.hosts for gpu in host.gpus}
-    return Layout.of(_with_idle(gpu, families.get((gpu.host or "", gpu.gpu)), idle.get(entry_of(gpu), ())) for gpu in meant)
+    return Layout.of(_with_noted(gpu, families.get((gpu.host or "", gpu.gpu)), noted.get(entry_of(gpu), {})) for gpu in meant)
 
 
 def entry_of(gpu: GpuLayout) -> str:
@@ -85,13 +86,14 @@ def _planned(info: VmInfo) -> bool:
     return info.mark is not None and len(info.mark.places) == len(info.devices) > 0
 
 
-def _with_idle(gpu: GpuLayout, family: str | None, instances: Iterable[Instance]) -> GpuLayout:
+def _with_noted(gpu: GpuLayout, family: str | None, instances: Mapping[Instance, Occupant | None]) -> GpuLayout:
     """Return a GPU with instances of the ledger where there is room for them."""
-    for instance in instances:
+    for instance, occupant in instances.items():
         mode = gpu.mode or mode_of(gpu.model, family, instance.profile, instance.start)
-        if mode is None or any((slot.profile, slot.start) == (instance.profile, instance.start) for slot in gpu.slots):
+        others = tuple(slot for slot in gpu.slots if (slot.profile, slot.start) != (instance.profile, instance.start))
+        if mode is None or (len(others) < len(gpu.slots) and occupant is None):
             continue
-        more = (*gpu.slots, Slot(instance.profile, instance.start))
+        more = (*others, Slot(instance.profile, instance.start, *(occupant or (None, None))))
         try:
             legal = catalog.gpu(gpu.model).geometry(mode).is_legal([(slot.profile, slot.start) for slot in more])
         except SpecError:

@@ -222,7 +222,11 @@ class Session:
 
     def _granted(self, entities: list[Any], names: tuple[str, ...]) -> list[Any]:
         try:
-            return list(self.content.authorizationManager.HasPrivilegeOnEntities(entities, self._key, list(names)))
+            while True:
+                key = self._key
+                answers = self.content.authorizationManager.HasPrivilegeOnEntities(entities, key, list(names))
+                if key == self._key:  # else it was asked for a session that has ended meanwhile
+                    return list(answers)
         except vmodl.MethodFault as fault:
             said = f"{self.who}: asking for the privileges of {self._credentials.user}: {words(fault)}"
             raise VSphereError(said, fault=fault) from fault

@@ -232,10 +232,13 @@ class VSphereTarget:
             self._put(Instance(entry_of(gpu), step.profile, step.start))
 
     def _put(self, instance: Instance) -> None:
+        self._write({instance: None})
+
+    def _write(self, entries: Mapping[Instance, Occupant | None]) -> None:
         if self.state is None:
-            self._created[instance] = None
+            self._created.update(entries)
         else:
-            self.state.assignments.update({instance: None})
+            self.state.assignments.update(entries)
 
     def _check_free(self, step: Step, gpu: GpuLayout) -> None:
         """Refuse a place that is not noted as made by a step and is there all the same: a machine of others holds it."""
@@ -263,12 +266,13 @@ class VSphereTarget:
     def _settle(self, step: Step, inventory: Inventory, *, add: Place | None = None, drop: At | None = None) -> None:
         """Bring the machine of a replica to where a step has the replica: made, changed and switched on, or switched off."""
         info = self._machine(step, inventory)
-        running = info is not None and info.powered_on and info.mark is not None
-        places = (
-            [(info.host, place) for place in info.mark.places] if running and info is not None and info.mark is not None else []
-        )
-        if drop is not None:  # the instance stays until a step destroys it
-            self._put(Instance(gpu_label(drop.host, drop.gpu), drop.profile, drop.start))
+        noted = [i for i, occupant in self._ledger().items() if occupant == (step.workload, step.replica)]
+        places = self._places(info, noted)
+        held = {Instance(gpu_label(host, place.gpu), place.profile, place.start): place for host, place in places}
+        if info is not None and info.powered_on:  # it counts as there while it is off to be changed, also after a kill
+            now = {instance: Occupant(place.workload, place.replica) for instance, place in held.items()}
+            self._write({**dict.fromkeys(noted), **now})
+        if drop is not None:
             places = [(host, place) for host, place in places if At(host, place.gpu, place.profile, place.start) != drop]
         if add is not None:
             places = [entry for entry in places if entry != (step.host, add)] + [(step.host, add)]
@@ -284,8 +288,23 @@ class VSphereTarget:
             self._carry(
                 inventory, remaining(inventory, VmChanges(inventory.vcenter, (), (vm,), (), tuple(sorted(map(str, area)))))
             )
-        elif info is not None and running:
+        elif info is not None and info.powered_on:
             self._switch_off(inventory, info)
+        self._write(dict.fromkeys(held))  # instances stay until steps destroy them
+
+    def _places(self, info: VmInfo | None, noted: Iterable[Instance]) -> list[tuple[str | None, Place]]:
+        """Return where a replica is: what its machine runs on, or ran on before a step that was not finished."""
+        if info is None or info.mark is None:
+            return []
+        if info.powered_on:
+            return [(info.host, place) for place in info.mark.places]
+        mark = info.mark
+        found: list[tuple[str | None, Place]] = []
+        for instance in noted:
+            host, _, gpu = instance.gpu.rpartition("/gpu")
+            mode = mark.places[0].mode if mark.places else "mig"
+            found.append((host, Place(mark.workload, mark.replica, int(gpu), mode, instance.profile, instance.start)))
+        return found
 
     def _machine(self, step: Step, inventory: Inventory) -> VmInfo | None:
         """Return the machine of a replica, the running one where there are several."""

@@ -9,6 +9,7 @@ from typing import Any
 from pyVmomi import vim
 
 from partitioner.errors import DriftError, TargetError
+from vsphere.applying.privileges import privileges_for
 from vsphere.applying.sites import Sites
 from vsphere.applying.specs import reconfigure_spec, restored_rules_spec, rules_spec
 from vsphere.changes import VmStep
@@ -54,7 +55,7 @@ class Calls:
     restored: Mapping[str, ClusterInfo] | None = None
     described: dict[str, Any] = field(default_factory=dict)
 
-    def describe(self, steps: Iterable[VmStep]) -> None:
+    def describe(self, steps: Sequence[VmStep]) -> None:
         """Describe all machines that are to be made or changed, so that what cannot be is found before anything is done.
 
         Raises
@@ -63,6 +64,8 @@ class Calls:
             One cannot be described.
         VersionError
             A description needs a newer API than was negotiated.
+        PrivilegeError
+            The account lacks privileges; lists all.
         """
         made = []
         for step in steps:
@@ -75,7 +78,8 @@ class Calls:
                 self.described[step.name] = self.change(step)
         needs = dict.fromkeys(needs_of(list(self.described.values())))  # the same ones again and again
         self.sites.session.check_version(*needs)
-        self.sites.prepare(made)
+        self.sites.check(made)
+        self.sites.session.check_privileges(privileges_for(list(steps), self.sites, made))
 
     def refresh(self, steps: Iterable[VmStep], now: Inventory) -> None:
         """Take over what machines are now, before they are changed: switching off and moving gave them a new version.

@@ -49,12 +49,21 @@ def carry(
 
     On one host, machines are switched on one after another in their order, since the order decides which GPU each gets.
 
+    Parameters
+    ----------
+    session : where to.
+    steps : what to do.
+    calls : knows how each is asked for; takes over the ids of machines that are made.
+    read : reads what there is now.
+    progress : told of each step that is done.
+
     Raises
     ------
     KeyboardInterrupt
         Ctrl-C; steps under way were finished first.
     """
     carried = Carried()
+    calls.sites.prepare(vm for step in steps if step.kind == "create" and (vm := calls.wishes[step.name].vm) is not None)
     phases = [(kind, list(group)) for kind, group in groupby(steps, key=lambda step: step.kind) if kind != "keep"]
     total = sum(len(group) for _, group in phases)
     with between_steps() as asked:

@@ -71,12 +71,13 @@ def _with_rules(steps: tuple[VmStep, ...], now: Inventory, clusters: Mapping[str
     rules = []
     for cluster in now.clusters:
         before = clusters.get(cluster.moid)
-        if before is not None and _groups(before) != _groups(cluster):
+        if before is not None and _groups(before, now) != _groups(cluster, now):
             rules.append(VmStep("rules", cluster.name, moid=cluster.moid, what=("as they were",)))
     late = ("move", "reconfigure", "power on", "destroy", "keep")
     at = next((number for number, step in enumerate(steps) if step.kind in late), len(steps))
     return (*steps[:at], *rules, *steps[at:])
 
 
-def _groups(cluster: ClusterInfo) -> dict[str, frozenset[str]]:
-    return {group.name: frozenset(group.vms) for group in cluster.groups if is_ours(group)}
+def _groups(cluster: ClusterInfo, now: Inventory) -> dict[str, frozenset[str]]:
+    """Return our groups with their members; machines that are not there any more cannot be in one."""
+    return {group.name: frozenset(moid for moid in group.vms if moid in now.vm) for group in cluster.groups if is_ours(group)}

@@ -20,6 +20,7 @@ from vsphere.applying.restoring import WayBack, way_back
 from vsphere.applying.sites import Sites
 from vsphere.changes import VmChanges
 from vsphere.changes.difference import sequence
+from vsphere.changes.owners import copied
 from vsphere.changes.settings import wanted
 from vsphere.machine.vm import Vm
 from vsphere.session import Session
@@ -139,13 +140,22 @@ def rollback(target: Center, *, dry_run: bool = False, progress: VmProgress | No
         back = way_back(run.changes, now)
         if dry_run:
             return VmReport("rollback", _name(target), back.steps, _since(began), dry_run, (), back.lost)
-        carried = _return(target, now, back, progress)
-        if carried.failed:
-            raise _step_error(carried, "what was done stays; roll back again to go on", None) from carried.failed[0][1]
+        steps = back.steps
+        for _ in range(_LOOKS):
+            if not back.steps:
+                break
+            carried = _return(target, now, back, progress)
+            if carried.failed:
+                raise _step_error(carried, "what was done stays; roll back again to go on", None) from carried.failed[0][1]
+            now = target.inventory()
+            back = way_back(run.changes, now)  # a machine that was asked for before a kill may have come meanwhile
+        if back.steps:
+            lines = "\n".join(map(str, back.steps))
+            raise TargetError(f"{_name(target)}: reported success for every step, but is not as before; roll back again\n{lines}")
         _write(target, run, "rolled back")
         if back.lost:
             raise TargetError("\n".join([f"{_name(target)}: all else is as it was, but machines are lost", *back.lost]))
-        return VmReport("rollback", _name(target), back.steps, _since(began), dry_run)
+        return VmReport("rollback", _name(target), steps, _since(began), dry_run)
 
 
 def destroy(target: Center, plan: str, *, dry_run: bool = False, progress: VmProgress | None = None) -> VmReport:
@@ -170,7 +180,8 @@ def destroy(target: Center, plan: str, *, dry_run: bool = False, progress: VmPro
     began = time.perf_counter()
     with _locked(target.state, dry_run=dry_run):
         now = target.inventory()
-        doomed = [info for info, mark in now.ours() if mark.plan == plan and not info.template]
+        copies = copied(now)
+        doomed = [info for info, mark in now.ours() if mark.plan == plan and not info.template and info.moid not in copies]
         steps = sequence(now, (), (), doomed)
         if dry_run or not steps:
             return VmReport("destroy", _name(target), steps, _since(began), dry_run)
@@ -179,6 +190,10 @@ def destroy(target: Center, plan: str, *, dry_run: bool = False, progress: VmPro
         if carried.failed:
             raise _step_error(carried, "run it again to go on", None) from carried.failed[0][1]
         return VmReport("destroy", _name(target), steps, _since(began), dry_run)
+
+
+_LOOKS = 3
+"""How often a rollback looks whether something is left to be taken back."""
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------------

@@ -32,8 +32,8 @@ class Sites:
         self._pools: dict[str, Any] = {}
         self._datastores = {datastore.name: datastore.moid for datastore in inventory.datastores}
 
-    def prepare(self, vms: Iterable[Vm]) -> None:
-        """Make the folders and look up the pools of machines that are to be made, each once.
+    def check(self, vms: Iterable[Vm]) -> None:
+        """Look up the places of machines that are to be made; makes nothing.
 
         Raises
         ------
@@ -43,22 +43,46 @@ class Sites:
             vCenter refuses.
         """
         for vm in vms:
-            self.folder(vm)
+            self.nearest_folder(vm)
             self.pool(vm)
             if vm.datastore is not None:
                 self.datastore(vm.datastore)
+            if vm.template is not None:
+                self.template(vm)
+
+    def prepare(self, vms: Iterable[Vm]) -> None:
+        """Make the folders of machines that are to be made, where they are not there.
+
+        Raises
+        ------
+        VSphereError
+            vCenter refuses.
+        """
+        for vm in vms:
+            self.folder(vm)
 
     def folder(self, vm: Vm) -> Any:
         """Return the folder of a machine; makes it where it is not there."""
+        path, missing = self._folder_path(vm)
+        for part in missing:
+            path = self._made(path, part)
+        return self._object(vim.Folder, self._folders[path])
+
+    def nearest_folder(self, vm: Vm) -> tuple[Any, bool]:
+        """Return the folder of a machine, and whether it is there; else the one in which folders have to be made."""
+        path, missing = self._folder_path(vm)
+        return self._object(vim.Folder, self._folders[path]), not missing
+
+    def _folder_path(self, vm: Vm) -> tuple[str, list[str]]:
+        """Return the part of a folder's path that is there, and the names that are not."""
         path = f"{self._datacenter(vm)}/vm"
         if path not in self._folders:
-            raise SpecError(
-                f"VM {vm.name!r}: folder {path!r} is not in {self.inventory.vcenter}; give the path of its datacenter"
-            )
-        for part in (vm.folder or "").strip("/").split("/"):
-            if part:
-                path = self._made(path, part)
-        return self._object(vim.Folder, self._folders[path])
+            said = f"VM {vm.name!r}: folder {path!r} is not in {self.inventory.vcenter}"
+            raise SpecError(f"{said}; give the path of its datacenter")
+        parts = [part for part in (vm.folder or "").split("/") if part]
+        while parts and f"{path}/{parts[0]}" in self._folders:
+            path = f"{path}/{parts.pop(0)}"
+        return path, parts
 
     def _made(self, parent: str, name: str) -> str:
         path = f"{parent}/{name}"

@@ -31,6 +31,7 @@ class Case:
     power_on : whether it shall run.
     changed : the settings that differ.
     reason : why it has to be off meanwhile though no setting asks for it; empty where it need not.
+    workload, replicas : whom it serves.
     """
 
     info: VmInfo

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from vsphere.machine.identity import instance_uuid
 from vsphere.machine.vm import Vm
 from vsphere.values import Inventory, Mark, VmInfo
 
@@ -52,7 +53,10 @@ def pair(current: Inventory, vms: Sequence[Vm], hosts: Collection[str], *, whole
         plans |= {mark.plan for info, mark in current.ours() if (info.name, mark.workload, mark.replica) in meant}
     ours: dict[str, tuple[VmInfo, Mark]] = {}
     left: list[VmInfo] = []
+    copies = copied(current)
     for info, mark in current.ours():
+        if info.moid in copies or info.template:
+            continue
         if info.host in hosts or mark.plan in plans:
             ours[info.moid] = (info, mark)
         else:
@@ -66,6 +70,27 @@ def pair(current: Inventory, vms: Sequence[Vm], hosts: Collection[str], *, whole
     problems += _taken_names(current, vms, found, ours)
     gone = tuple(info for info, _ in ours.values())
     return Pairs(tuple(found), gone, tuple(left), tuple(problems))
+
+
+def copied(current: Inventory) -> set[str]:
+    """Return the ids of machines that carry our mark because somebody copied one of ours: a clone has the marks of its origin.
+
+    Of machines with the same plan, workload and replica the one whose instance UUID comes from them is ours; where none has it,
+    which is the copy is not known, and none of them is touched.
+    """
+    alike: dict[tuple[str, str, int], list[VmInfo]] = {}
+    for info, mark in current.ours():
+        alike.setdefault((mark.plan, mark.workload, mark.replica), []).append(info)
+    found: set[str] = set()
+    for (plan, workload, replica), infos in alike.items():
+        if len(infos) > 1:
+            found |= {info.moid for info in infos if info.instance_uuid != _derived(info, plan, workload, replica)}
+    return found
+
+
+def _derived(info: VmInfo, plan: str, workload: str, replica: int) -> str:
+    places = info.mark.places if info.mark is not None else ()
+    return instance_uuid(plan, workload, {place.replica for place in places if place.workload == workload} or [replica])
 
 
 def _by_uuid(current: Inventory, vms: Sequence[Vm]) -> list[VmInfo | None]:

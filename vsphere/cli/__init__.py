@@ -29,7 +29,7 @@ The certificate of vCenter is always verified: --ca-file names its authority (ht
 app = typer.Typer(
     name="vsphere",
     help=_HELP,
-    short_help="Carry plans out on vSphere: inventory, plan, diff, apply, destroy, status.",
+    short_help="Carry plans out on vSphere, with virtual machines.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

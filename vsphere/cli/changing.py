@@ -196,7 +196,11 @@ def destroy(
     from vsphere import applying
 
     def run(target: Any, **options: Any) -> VmReport:
-        return applying.destroy(target, name, **options)
+        report = applying.destroy(target, name, **options)
+        if not report and options.get("dry_run"):  # the first of two calls
+            known = sorted({mark.plan for _, mark in target.inventory().ours()})
+            note(f"no machine is of plan {name!r}; there are machines of {some(known) or 'no plan'}")
+        return report
 
     name = _plan_of(plan)
     _carry(site, "destroy", f"destroy {name}", run, dry_run=dry_run, yes=yes, as_json=as_json, out=out)

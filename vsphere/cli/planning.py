@@ -21,8 +21,10 @@ from vsphere.cli.terminal import (
     add_catalog_files,
     check_files,
     console,
+    note,
     print_json,
     print_text,
+    some,
     spinner,
     write_file,
 )
@@ -30,6 +32,7 @@ from vsphere.cli.terminal import (
 if TYPE_CHECKING:
     from partitioner.plans import Plan
     from vsphere.machine import Vm, VmDefaults
+    from vsphere.values import Inventory
 
 PLAN_HELP = """Plan which GPU of which host is cut how, and show the virtual machines that come of it.
 
@@ -105,8 +108,9 @@ def plan(
             seed=seed,
             **options,
         )
-    machines = layout_vms(found, shape, hosts=there)
-    _write(found, machines, out=out, vms=vms, html=html, svg=svg)
+    waiting = _unprepared(found, there)
+    machines = () if waiting else layout_vms(found, shape, hosts=there)
+    _write(found, machines, out=out, vms=None if waiting else vms, html=html, svg=svg)
     if as_json:
         print_json({"plan": json.loads(found.to_json()), "vms": vms_data(machines)})
     else:
@@ -114,6 +118,11 @@ def plan(
         if machines:
             print_text("\n" + columns(vm_rows(machines)))
         say_unusable(there)
+    if waiting:
+        hint = "save the plan with --out, and give it to `partitioner vsphere prepare-hosts`"
+        note(f"{some(waiting)}: in another mode than planned; machines can be made once they are prepared: {hint}")
+        if vms:
+            raise SpecError(f"--vms {vms}: there are no machines to write yet; prepare the hosts, then plan again")
     if not found.complete:
         raise typer.Exit(LEFT_OUT)
 
@@ -125,6 +134,19 @@ def _read(workloads: str, site: Source) -> Any:
         raise SpecError("workloads and --from both read standard input; put one of them in a file")
     is_file = workloads != "-" and os.path.exists(workloads)  # noqa: PTH110 - Path.exists would raise for absurd names
     return read_workloads(Path(workloads) if is_file else workloads)
+
+
+def _unprepared(found: Plan, there: Inventory) -> list[str]:
+    """Return the GPUs that a plan uses and that are in another mode than it has for them."""
+    from partitioner.layout import gpu_label
+
+    waiting = []
+    for gpu in found.layout:
+        if gpu.host is not None and gpu.mode is not None and gpu.slots:
+            mode = there.host[gpu.host].gpus[gpu.gpu].mode
+            if mode is None or not (gpu.mode == mode or gpu.mode.startswith(f"{mode}-")):
+                waiting.append(gpu_label(gpu.host, gpu.gpu))
+    return waiting
 
 
 def _with_memory(asked: Any, shape: VmDefaults) -> Any:

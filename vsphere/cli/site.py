@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -86,13 +85,22 @@ class Site:
             ca_file=self.ca_file,
             thumbprint=self.thumbprint,
             timeout_s=self.timeout,
-            state=_state(name),
+            state=_state(name if port == 443 else f"{name}_{port}"),
         )
 
     def _password(self) -> dict[str, Any]:
-        """Return where the password stands, as an argument of `connect`; more than one place is for it to refuse."""
+        """Return where the password stands, as an argument of `connect`; more than one place is for it to refuse.
+
+        Raises
+        ------
+        SpecError
+            It is to be in a variable that there is not.
+        """
         places = {"password_env": self.password_env, "password_file": self.password_file, "keyring": self.keyring}
         given = {name: place for name, place in places.items() if place is not None}
+        if (variable := self.password_env or PASSWORD) not in os.environ and given.keys() <= {"password_env"}:
+            said = f"no password given: there is no variable {variable}"
+            raise SpecError(f"{said}; set it, or give --password-env VARIABLE, --password-file FILE or --keyring SERVICE")
         return given or {"password_env": PASSWORD}
 
 
@@ -153,8 +161,15 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**values: Any) -> None:
-        _check_installed()
-        command(kind(**{name: values.pop(name) for name in names}), **values)
+        site = kind(**{name: values.pop(name) for name in names})
+        try:
+            command(site, **values)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "pyVmomi":
+                raise
+            raise SpecError(
+                "this needs pyvmomi, which is not installed; install it: pip install 'gpu-partitioner[vsphere]'"
+            ) from error
 
     ordered = sorted([*rest, *added], key=lambda parameter: parameter.kind)
     run.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]
@@ -169,11 +184,6 @@ def _state(host: str) -> StateFolder | None:
     from partitioner.targets import StateFolder
 
     return StateFolder(Path(folder) / "vsphere" / re.sub(r"[^A-Za-z0-9.-]", "_", host))
-
-
-def _check_installed() -> None:
-    if find_spec("pyVmomi") is None:
-        raise SpecError("vSphere needs pyvmomi, which is not installed; install it: pip install 'gpu-partitioner[vsphere]'")
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -21,6 +21,7 @@ from vsphere.machine.vm import Vm
 
 TOKEN_PATH = "/etc/nvidia/ClientConfigToken/client_configuration_token.tok"  # noqa: S105 - where it goes, not what it is
 _MAX_TOKEN = 65_536
+_MAX_LABEL = 63  # RFC 1035
 
 
 class _Literal(yaml.SafeDumper):
@@ -88,8 +89,9 @@ def network_config(guest: Guest, vm: Vm) -> dict[str, Any]:
 
 
 def hostname(vm: Vm) -> str:
-    """Return a machine's name as the name of a host: letters, digits and dashes, at most 63."""
-    return re.sub(r"[^a-z0-9]+", "-", vm.name.casefold()).strip("-")[:63].strip("-") or "gpu"
+    """Return a machine's name as that of a host: letters, digits, dashes, at most 63; a long one ends in a part of its UUID."""
+    name = re.sub(r"[^a-z0-9]+", "-", vm.name.casefold()).strip("-") or "gpu"
+    return name if len(name) <= _MAX_LABEL else f"{name[: _MAX_LABEL - 9].strip('-')}-{vm.instance_uuid[:8]}"
 
 
 def _files(guest: Guest, vm: Vm) -> list[dict[str, Any]]:

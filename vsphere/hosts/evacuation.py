@@ -16,7 +16,7 @@ def not_empty(inventory: Inventory, host: HostInfo, running: Iterable[VmInfo], *
 
     VMs with devices of the host cannot be moved while they run, and a cluster moves VMs only where its DRS does so by itself.
     """
-    cluster = next((cluster for cluster in inventory.clusters if cluster.name == host.cluster), None)
+    cluster = next((cluster for cluster in inventory.clusters if cluster.moid == host.cluster_moid), None)
     moves = migrate and cluster is not None and cluster.drs == "fullyAutomated"
     for vm in running:
         if is_agent(vm.name):

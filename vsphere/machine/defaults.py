@@ -17,9 +17,10 @@ from partitioner.documents import Document, problems_of, read
 from partitioner.errors import SpecError, did_you_mean
 from vsphere.machine.mmio import Policy
 from vsphere.machine.options import Options
-from vsphere.machine.vm import HardwareVersion, Latency, PciId, Text
+from vsphere.machine.vm import GuestId, HardwareVersion, Latency, PciId, Text
 
 PATTERN_FIELDS = ("plan", "workload", "replica", "host", "number")
+_NUMBERS, _WIDTH = ("replica", "number"), re.compile(r"0\dd?")
 
 PerVm = Annotated[int, Number, Field(ge=1, le=64)]
 Addresses = Annotated[
@@ -37,7 +38,7 @@ class VmDefaults:
     Parameters
     ----------
     name : pattern of names, of ``{plan}``, ``{workload}``, ``{replica}``, ``{host}`` and ``{number}`` (counts the machines
-        of a workload from 0).
+        of a workload from 0); ``{replica:03}`` writes three digits.
     plan : id under which the machines are ours; None takes the digest of the plan (see `plan_id`). Give one of your own where
         later plans shall change these machines rather than replace them.
     per_vm : replicas of one workload that share a machine, of all workloads or by name; only those of one host do.
@@ -76,7 +77,7 @@ class VmDefaults:
     folder: Text | None = None
     datastore: Text | None = None
     template: Text | None = None
-    guest_id: Text = "ubuntu64Guest"
+    guest_id: GuestId = "ubuntu64Guest"
     host: Text | None = None
     network: Text | None = "VM Network"
     vcpus: Annotated[int, Number, Field(ge=1, le=960)] = 32
@@ -107,13 +108,18 @@ class VmDefaults:
     @model_validator(mode="after")
     def _agrees(self) -> VmDefaults:
         try:
-            asked = [name for _, name, _, _ in string.Formatter().parse(self.name) if name is not None]
+            asked = {name: (form, turn) for _, name, form, turn in string.Formatter().parse(self.name) if name is not None}
         except ValueError as error:
             raise ValueError(f"name {self.name!r} is no pattern: {error}; write e.g. 'gpu-{{workload}}-{{replica}}'") from None
         unknown = next((name for name in asked if name not in PATTERN_FIELDS), None)
         if unknown is not None:
             hint = did_you_mean(unknown, PATTERN_FIELDS)
             raise ValueError(f"name {self.name!r} has {{{unknown}}}; {hint or 'known: ' + ', '.join(PATTERN_FIELDS)}")
+        for name, (form, turn) in asked.items():
+            if turn is not None or (form and (name not in _NUMBERS or not _WIDTH.fullmatch(form))):
+                raise ValueError(
+                    f"name {self.name!r}: {{{name}}} cannot be written so; write {{{name}}}, numbers as {{number:03}}"
+                )
         if self.rdma == "sriov" and self.rdma_network is None:
             raise ValueError("rdma 'sriov' needs rdma_network, the network of its virtual functions")
         return self

@@ -204,7 +204,7 @@ def _name(tenancy: Tenancy, identity: str, defaults: VmDefaults, host: str | Non
     name = defaults.name.format(
         plan=identity,
         workload=_plain(tenancy.workload.name),
-        replica="-".join(map(str, _ends(tenancy.replicas))),
+        replica=_Numbers(_ends(tenancy.replicas)),
         host=(host or "").split(".")[0],
         number=tenancy.number,
     )
@@ -212,6 +212,15 @@ def _name(tenancy: Tenancy, identity: str, defaults: VmDefaults, host: str | Non
         return check_name(name)
     except ValueError as error:
         raise SpecError(f"{error} (pattern {defaults.name!r})") from None
+
+
+class _Numbers(tuple[int, ...]):
+    """Numbers that a pattern writes with dashes between them, each with the digits that it asks for."""
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        return "-".join(format(number, spec) for number in self)
 
 
 def _plain(text: str) -> str:

@@ -14,6 +14,7 @@ from partitioner.errors import SpecError
 from vsphere.machine.limits import violation
 from vsphere.machine.vm import Device, Nic, Vm
 from vsphere.machine.words import annotation
+from vsphere.values import UUID
 
 if TYPE_CHECKING:
     from vsphere.values import HostInfo, NetworkInfo
@@ -71,7 +72,8 @@ def to_config_spec(
         firmware=vm.firmware,
         deviceChange=[_added(device) for device in devices],
         extraConfig=[
-            vim.option.OptionValue(key=key, value=value) for key, value in {**vm.extra_config(), **(guestinfo or {})}.items()
+            vim.option.OptionValue(key=key, value=value)
+            for key, value in {**vm.extra_config(), UUID: vm.instance_uuid, **(guestinfo or {})}.items()
         ],
     )
     if vm.datastore is not None:

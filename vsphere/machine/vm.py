@@ -37,6 +37,8 @@ Text = Annotated[str, Field(min_length=1, max_length=1024)]
 DeviceId = Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")]
 """Vendor and device: ``10de:20b5``."""
 Node = Annotated[int, Number, Field(ge=0, le=63)]
+GuestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,80}$")]
+"""Operating system by vSphere's name: ``ubuntu64Guest``, ``rhel9_64Guest``."""
 HardwareVersion = Annotated[str, Field(pattern=r"^vmx-\d{2}$")]
 Latency = Literal["low", "normal", "medium", "high"]
 
@@ -196,7 +198,7 @@ class Vm:
     datastore: Text | None = None
     nics: tuple[Nic, ...] = ()
     template: Text | None = None
-    guest_id: Text = "ubuntu64Guest"
+    guest_id: GuestId = "ubuntu64Guest"
     vcpus: Annotated[int, Number, Field(ge=1, le=960)] = 32
     cores_per_socket: Annotated[int, Number, Field(ge=1, le=960)] | None = None
     ram_gib: Annotated[float, Number, Field(gt=0, le=24_576)] = 64.0

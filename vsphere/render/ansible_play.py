@@ -23,6 +23,7 @@ from vsphere.render.shared import (
     PLACE,
     SRIOV,
     VIRTUAL_NUMA,
+    Lack,
     folders,
     refuse,
 )
@@ -35,7 +36,11 @@ _HEAD = """\
 # Needs ansible-core and the collection community.vmware. The password belongs into a vault (vcenter_password). guest_dir is the
 # folder with NAME.metadata and NAME.userdata, where machines have guests. The collection cannot set instanceUuid.
 """
-_LACKS = (NUMA_NODE, VIRTUAL_NUMA, DYNAMIC, FIXED, SRIOV, LATENCY, DATASTORE, PLACE)
+_BRACES: Lack = (
+    "keep braces in a folder beside a datacenter that it fills in; name the datacenter",
+    lambda vm: not vm.datacenter and "{" in (vm.folder or ""),
+)
+_LACKS = (NUMA_NODE, VIRTUAL_NUMA, DYNAMIC, FIXED, SRIOV, LATENCY, DATASTORE, PLACE, _BRACES)
 _MODULE = "community.vmware."
 _LOGIN = {
     "hostname": "{{ vcenter_hostname }}",

@@ -6,11 +6,12 @@ it means to a planner. They can be written to a file and read back without a vCe
 
 from vsphere.values.host import GpuInfo, HostInfo, NicInfo, NumaInfo
 from vsphere.values.inventory import ClusterInfo, DatastoreInfo, GroupInfo, Inventory, NetworkInfo, RuleInfo
-from vsphere.values.machine import Mark, Place, VmDevice, VmInfo
+from vsphere.values.machine import UUID, Mark, Place, VmDevice, VmInfo
 from vsphere.values.terms import PREFIX
 
 __all__ = [
     "PREFIX",
+    "UUID",
     "ClusterInfo",
     "DatastoreInfo",
     "GpuInfo",

@@ -31,6 +31,10 @@ class Place:
     start: Count
 
 
+UUID = f"{PREFIX}uuid"
+"""Key of the instance UUID that a VM was made with: who clones a VM of ours takes its marks along, but not its UUID."""
+
+
 @raises_spec_error
 @dataclass(frozen=True, slots=True, config=VALUE)
 class Mark:
@@ -180,5 +184,6 @@ class VmInfo:
 
     @property
     def mark(self) -> Mark | None:
-        """The mark that makes it ours; None for a VM of somebody else."""
-        return Mark.of(dict(self.options))
+        """The mark that makes it ours; None for a VM of somebody else, which a copy of one of ours is."""
+        options = dict(self.options)
+        return Mark.of(options) if options.get(UUID, self.instance_uuid) == self.instance_uuid else None
