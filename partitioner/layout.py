@@ -61,7 +61,8 @@ class Slot:
     """One placement with its occupant; `workload` and `replica` are None where nobody holds it.
 
     `ready` is False for an instance on hardware that was begun and not finished (a GPU instance without its compute
-    instance); plans have none.
+    instance); plans have none. `busy` is True where somebody uses it whom no layout names (a process that was not placed
+    here, another's virtual machine): nobody is put there meanwhile. It takes no part in comparisons.
     """
 
     profile: str
@@ -69,6 +70,7 @@ class Slot:
     workload: str | None = None
     replica: int | None = None
     ready: bool = True
+    busy: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class GpuLayout:
             "placements": [
                 {"profile": slot.profile, "start": slot.start, "workload": slot.workload, "replica": slot.replica}
                 | ({} if slot.ready else {"ready": False})
+                | ({"busy": True} if slot.busy else {})
                 for slot in self.slots
             ],
         }
@@ -157,6 +160,7 @@ class Layout:
     occupant, replica : for each placement, GPU after GPU and sorted by start, the row in `workloads` or `NOBODY`, and
         the number of the replica; shape ``(n_placements,)``.
     unready : positions of placements that hardware has begun and not finished, ascending.
+    busy : positions of placements that are used by somebody whom no layout names, ascending; no part of comparisons.
     uuids : (host, index in the host) to the driver's name of that GPU, where known; no part of comparisons.
     """
 
@@ -169,6 +173,7 @@ class Layout:
     occupant: Index
     replica: Index
     unready: tuple[int, ...] = ()
+    busy: tuple[int, ...] = ()
     uuids: Mapping[GpuKey, str] = field(default_factory=dict)
 
     # -- building --------------------------------------------------------------------------------------------------
@@ -190,6 +195,7 @@ class Layout:
         occupants: list[int] = []
         replicas: list[int] = []
         unready: list[int] = []
+        busy: list[int] = []
         uuids: dict[GpuKey, str] = {}
         seen: set[GpuKey] = set()
         for gpu in gpus:
@@ -206,6 +212,8 @@ class Layout:
                 held = slot.workload is not None
                 if not slot.ready:
                     unready.append(len(occupants))
+                if slot.busy:
+                    busy.append(len(occupants))
                 occupants.append(workloads.setdefault(slot.workload, len(workloads)) if slot.workload is not None else NOBODY)
                 replicas.append(slot.replica or 0 if held else NOBODY)
         gpu_host, gpu_index, gpu_pattern = np.ascontiguousarray(np.array(rows, dtype=np.int32).reshape(-1, 3).T)
@@ -219,6 +227,7 @@ class Layout:
             np.array(occupants, dtype=np.int32),
             np.array(replicas, dtype=np.int32),
             tuple(unready),
+            tuple(busy),
             uuids,
         )
 
@@ -254,6 +263,7 @@ class Layout:
                     self.workloads[who] if held else None,
                     int(self.replica[position]) if held else None,
                     position not in self._unready,
+                    position in self._busy,
                 )
             )
         host, index = self.hosts[self.gpu_host[row]], int(self.gpu_index[row])
@@ -262,6 +272,10 @@ class Layout:
     @cached_property
     def _unready(self) -> frozenset[int]:
         return frozenset(self.unready)
+
+    @cached_property
+    def _busy(self) -> frozenset[int]:
+        return frozenset(self.busy)
 
     @cached_property
     def rows(self) -> Mapping[GpuKey, int]:
@@ -292,6 +306,7 @@ class Layout:
             self.occupant[kept],
             self.replica[kept],
             tuple(int(place[position]) for position in self.unready if kept[position]),
+            tuple(int(place[position]) for position in self.busy if kept[position]),
             {key: uuid for key, uuid in self.uuids.items() if chosen[self.rows[key]]},
         )
 
@@ -401,7 +416,7 @@ def _gpu_from_data(entry: object, position: int) -> GpuLayout:
     }
     values = _fields(entry, kinds, f"layout[{position}]", {"uuid": (str,)})
     slots = [
-        Slot(**_fields(slot, slot_kinds, f"layout[{position}].placements[{row}]", {"ready": (bool,)}))
+        Slot(**_fields(slot, slot_kinds, f"layout[{position}].placements[{row}]", {"ready": (bool,), "busy": (bool,)}))
         for row, slot in enumerate(values.pop("placements"))
     ]
     for row, slot in enumerate(slots):

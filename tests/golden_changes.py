@@ -18,7 +18,7 @@ from partitioner.errors import PartitionerError
 from partitioner.layout import GpuLayout, Layout, Slot
 
 FOLDER = Path(__file__).parent / "golden" / "changes"
-_SLOT = re.compile(r"(?P<profile>[^@]+)@(?P<start>\d+)(?P<ready>!?)(?:=(?P<workload>.+)\.(?P<replica>\d+))?")
+_SLOT = re.compile(r"(?P<profile>[^@]+)@(?P<start>\d+)(?P<ready>!?)(?P<busy>\*?)(?:=(?P<workload>.+)\.(?P<replica>\d+))?")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,10 @@ class Case:
 
 
 def layout(lines: dict[str, str]) -> Layout:
-    """Read ``{"a/gpu0": "A100-80GB mig 3g.40gb@0=chat.0 1g.10gb@4 1g.10gb@5!"}``; ``-`` for no mode, ``!`` for not finished."""
+    """Read ``{"a/gpu0": "A100-80GB mig 3g.40gb@0=chat.0 1g.10gb@4 1g.10gb@5!"}``.
+
+    ``-`` stands for no mode, ``!`` for an instance that is not finished, ``*`` for one that somebody else uses.
+    """
     gpus = []
     for label, text in lines.items():
         host, _, index = label.rpartition("gpu")
@@ -65,7 +68,14 @@ def _slot(text: str) -> Slot:
     match = _SLOT.fullmatch(text)
     assert match, text
     who = match["workload"]
-    return Slot(match["profile"], int(match["start"]), who, int(match["replica"]) if who else None, not match["ready"])
+    return Slot(
+        match["profile"],
+        int(match["start"]),
+        who,
+        int(match["replica"]) if who else None,
+        not match["ready"],
+        bool(match["busy"]),
+    )
 
 
 def cases() -> list[Case]:

@@ -100,6 +100,7 @@ def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     for name in [name for name in os.environ if name.startswith("PARTITIONER_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PARTITIONER_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("COLUMNS", "160")
     return Cli(capsys, monkeypatch)
 
 

@@ -211,6 +211,14 @@ def test_govc_script_goes_on_where_a_run_was_cut_off(tmp_path: Path) -> None:
         assert facts(cut) == facts(whole)
 
 
+def test_govc_script_stops_no_pipe_half_way() -> None:
+    """With pipefail, who still writes when grep -q has found what it looks for makes the whole pipe fail."""
+    text = govc(plain(datacenter="/DC0"))
+    assert "pipefail" in text
+    assert "| listed " in text
+    assert not re.search(r"\| *(?:grep -\w*q|head\b)", text)
+
+
 def test_govc_script_leaves_the_machines_of_others_alone(tmp_path: Path) -> None:
     vms = plain()
     stranger = replace(vms[0], workload="somebody-else", instance_uuid=vms[0].instance_uuid[:-1] + "0")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import zip_longest
@@ -42,6 +42,7 @@ class GpuChange:
     present : instances there are, each with who holds it.
     wanted : instances of the end, each with who shall hold it.
     unready : instances begun and not finished.
+    busy : instances that somebody uses whom no layout names.
     doomed : instances there are that do not stay.
     pending : instances that are still to be made.
     made : instances of the end that were made on the way.
@@ -57,6 +58,7 @@ class GpuChange:
     present: dict[At, Who | None]
     wanted: dict[At, Who | None]
     unready: set[At] = field(default_factory=set)
+    busy: frozenset[At] = frozenset()
     doomed: dict[At, None] = field(default_factory=dict)
     pending: dict[At, None] = field(default_factory=dict)
     made: dict[At, None] = field(default_factory=dict)
@@ -140,7 +142,7 @@ def changed_gpus(current: Layout, goal: Layout) -> dict[GpuKey, GpuChange]:
         goal_mode = goal_mode or mode
         unready = before.unready(row)
         if mode != goal_mode or present != wanted or unready:
-            changed[key] = GpuChange(key, model, mode, goal_mode, present, wanted, unready)
+            changed[key] = GpuChange(key, model, mode, goal_mode, present, wanted, unready, before.busy(row))
     if problems:
         raise SpecError("\n".join(problems[:_MAX_PROBLEMS]))
     return changed
@@ -173,7 +175,7 @@ class Reader:
         self._first = layout.offsets.tolist()
         self._names = layout.workloads
         self._occupant, self._replica = layout.occupant.tolist(), layout.replica.tolist()
-        self._unready = frozenset(layout.unready)
+        self._unready, self._busy = frozenset(layout.unready), frozenset(layout.busy)
 
     def kind(self, row: int) -> tuple[str, str | None]:
         """Return the model and the mode of a GPU."""
@@ -192,10 +194,15 @@ class Reader:
 
     def unready(self, row: int) -> set[At]:
         """Return the instances of a GPU that were begun and not finished."""
-        if not self._unready:
-            return set()
-        places = self._places[self._pattern[row]]
-        return {at for position, at in enumerate(places, self._first[row]) if position in self._unready}
+        return set(self._among(self._unready, row))
+
+    def busy(self, row: int) -> frozenset[At]:
+        """Return the instances of a GPU that somebody uses whom the layout does not name."""
+        return frozenset(self._among(self._busy, row))
+
+    def _among(self, positions: frozenset[int], row: int) -> Iterator[At]:
+        places = self._places[self._pattern[row]] if positions else []
+        return (at for position, at in enumerate(places, self._first[row]) if position in positions)
 
 
 class Journey(NamedTuple):

@@ -82,14 +82,13 @@ def _own(gpu: GpuChange) -> _Room:
     if gpu.mode != gpu.goal_mode:
         return _Room(gpu, gpu.mode, gpu.goal_mode, frozenset(), frozenset())
     stays = frozenset(at for at in gpu.present if at not in gpu.doomed)
-    return _Room(
-        gpu, None, gpu.mode, stays, frozenset(at for at in stays if gpu.present[at] and gpu.present[at] == gpu.wanted[at])
-    )
+    closed = (at for at in stays if at in gpu.busy or (gpu.present[at] and gpu.present[at] == gpu.wanted[at]))
+    return _Room(gpu, None, gpu.mode, stays, frozenset(closed))
 
 
 def _lent(gpu: GpuChange) -> _Room:
-    closed = frozenset(at for at, who in gpu.present.items() if who or at in gpu.doomed or at in gpu.unready)
-    return _Room(gpu, None, gpu.mode, frozenset(gpu.present), closed)
+    closed = {at for at, who in gpu.present.items() if who or at in gpu.doomed}
+    return _Room(gpu, None, gpu.mode, frozenset(gpu.present), frozenset(closed | gpu.unready | gpu.busy))
 
 
 class _Spot(NamedTuple):

@@ -91,7 +91,7 @@ class Spares:
         if gpu is None:
             reader, row = self._reader, self._current.rows[key]
             (model, mode), present = reader.kind(row), reader.instances(row)
-            gpu = self._gpus[key] = GpuChange(key, model, mode, mode, present, dict(present))
+            gpu = self._gpus[key] = GpuChange(key, model, mode, mode, present, dict(present), busy=reader.busy(row))
         return gpu
 
     def _offer(self, key: GpuKey, profile: str, but: Container[GpuKey]) -> tuple[GpuChange, At] | None:
@@ -108,7 +108,8 @@ class Spares:
 
 def _idle(gpu: GpuChange, profile: str) -> At | None:
     """Return an instance that exists, that nobody holds, and that nobody is to have."""
+    closed = {*gpu.doomed, *gpu.unready, *gpu.busy}
     for at, who in gpu.present.items():
-        if at[0] == profile and who is None and at not in gpu.doomed and gpu.wanted.get(at) is None and at not in gpu.unready:
+        if at[0] == profile and who is None and gpu.wanted.get(at) is None and at not in closed:
             return at
     return None

@@ -116,6 +116,8 @@ class State:
         where = f"{step.label} ({gpu.model}): {step.profile}@{step.start}"
         if free.workload is not None:
             raise TargetError(f"{where} is held by {free.workload}/{free.replica}; {step.who} finds no room there")
+        if free.busy:
+            raise TargetError(f"{where} is used by somebody else; {step.who} cannot start there")
         if not free.ready:
             raise TargetError(f"{where} is not finished, its compute instance is missing; {step.who} cannot start there")
         taken = Slot(free.profile, free.start, step.workload, step.replica)

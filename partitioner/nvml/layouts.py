@@ -76,7 +76,7 @@ def gpu_layout(host: str, gpu: GpuReading, ledger: Ledger) -> GpuLayout:
         Its instances could not be read.
     """
     if not gpu.reachable:
-        return GpuLayout(host, gpu.index, model_of(gpu).name, WHOLE, (Slot(WHOLE, 0),))
+        return GpuLayout(host, gpu.index, model_of(gpu).name, WHOLE, (Slot(WHOLE, 0, busy=True),))
     if gpu.problem is not None:
         raise TargetError(gpu.problem)
     model = model_of(gpu)
@@ -85,7 +85,14 @@ def gpu_layout(host: str, gpu: GpuReading, ledger: Ledger) -> GpuLayout:
         return GpuLayout(host, gpu.index, model.name, "mig", slots, gpu.uuid)
     entry = _entry(gpu, WHOLE, 0)
     taken = entry in ledger or _by_others(gpu, ledger)
-    return GpuLayout(host, gpu.index, model.name, WHOLE, (_held(WHOLE, 0, ledger.get(entry)),) if taken else (), gpu.uuid)
+    return GpuLayout(
+        host,
+        gpu.index,
+        model.name,
+        WHOLE,
+        (_held(WHOLE, 0, ledger.get(entry), busy=bool(gpu.processes)),) if taken else (),
+        gpu.uuid,
+    )
 
 
 def _slot(host: str, gpu: GpuReading, model: GpuModel, instance: GpuInstance, ledger: Ledger) -> Slot:
@@ -96,12 +103,13 @@ def _slot(host: str, gpu: GpuReading, model: GpuModel, instance: GpuInstance, le
             " which neither catalogue nor driver names; see `partitioner catalog check --target nvml`, as root"
         )
     held = ledger.get(_entry(gpu, name, instance.start))
-    return _held(name, instance.start, held, ready=bool(instance.compute_instances))
+    return _held(name, instance.start, held, ready=bool(instance.compute_instances), busy=bool(gpu.clients(instance)))
 
 
-def _held(profile: str, start: int, occupant: Occupant | None, *, ready: bool = True) -> Slot:
+def _held(profile: str, start: int, occupant: Occupant | None, *, busy: bool, ready: bool = True) -> Slot:
+    """Return a slot; processes in it are somebody else's where the ledger knows no occupant."""
     workload, replica = occupant or (None, None)
-    return Slot(profile, start, workload, replica, ready)
+    return Slot(profile, start, workload, replica, ready, busy and occupant is None)
 
 
 def _entry(gpu: GpuReading, profile: str, start: int) -> Instance:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from vsphere.applying.calls import Wish
 from vsphere.changes import VmChanges, VmStep
-from vsphere.changes.difference import Case, sequence
+from vsphere.changes.case import Case
+from vsphere.changes.difference import sequence
 from vsphere.changes.packing import is_ours
 from vsphere.changes.settings import differences, found
 from vsphere.values import ClusterInfo, Inventory, VmInfo

@@ -7,60 +7,19 @@ again, and only when all that runs are machines destroyed: up to there everythin
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from partitioner.errors import SpecError, TargetError
+from vsphere.changes.case import Case
 from vsphere.changes.changes import VmChanges
 from vsphere.changes.order import Start, Turn, power_on_order
 from vsphere.changes.owners import pair, twice
 from vsphere.changes.packing import rule_steps
-from vsphere.changes.settings import Difference, Settings, differences, found, moves, wanted
+from vsphere.changes.room import making_room
+from vsphere.changes.settings import differences, found, wanted
 from vsphere.changes.step import Kind, VmStep
 from vsphere.machine.vm import Vm
 from vsphere.values import HostInfo, Inventory, Mark, VmInfo
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A machine that is there and shall be, and what has to be done about it.
-
-    Parameters
-    ----------
-    info : what it is.
-    settings : what it shall be.
-    power_on : whether it shall run.
-    changed : the settings that differ.
-    reason : why it has to be off meanwhile though no setting asks for it; empty where it need not.
-    workload, replicas : whom it serves.
-    """
-
-    info: VmInfo
-    settings: Settings
-    power_on: bool
-    changed: tuple[Difference, ...] = ()
-    reason: str = ""
-    workload: str = ""
-    replicas: tuple[int, ...] = ()
-
-    @property
-    def moves(self) -> bool:
-        """Whether it goes to another host."""
-        return moves(found(self.info), self.settings)
-
-    @property
-    def needs_off(self) -> bool:
-        """Whether it has to be off while it is changed."""
-        return self.moves or bool(self.reason) or any(difference.off for difference in self.changed)
-
-    @property
-    def goes_off(self) -> bool:
-        """Whether it is switched off to be changed."""
-        return self.needs_off and (self.info.powered_on or self.info.suspended)
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether it is switched on, or wakes up, in the end."""
-        return self.power_on and (self.goes_off or not self.info.powered_on)
 
 
 def diff(current: Inventory, vms: Sequence[Vm], *, hosts: Iterable[str] | None = None) -> VmChanges:
@@ -127,6 +86,7 @@ def _changes(
         cases.append(case)
         if case.changed or case.moves or case.goes_on:
             acting.append(vm)
+    cases = making_room(current, fresh, cases)
     problems = [*pairs.problems, *_unreachable(current, [*fresh, *acting])]
     if problems:
         raise TargetError("\n".join([f"{current.vcenter}: the machines cannot be made so", *problems[:_MAX_PROBLEMS]]))

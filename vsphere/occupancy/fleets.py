@@ -115,12 +115,15 @@ def _gpu_layout(host: HostInfo, use: GpuUse) -> GpuLayout:
 def _content(use: GpuUse) -> tuple[str | None, tuple[Slot, ...]]:
     """Return mode and slots of a GPU; one that counts as taken holds one instance of everything, nobody's."""
     if use.taken is not None:
-        return "whole", (Slot("whole", 0),)
+        return "whole", (Slot("whole", 0, busy=True),)
     found = use.arrangement() if use.uses else None
     if found is None:
         return _exact(use.gpu), ()
     mode, placed = found
-    slots = [Slot(profile, start, *(entry.occupant or (None, None))) for entry, profile, start in placed]
+    slots = [
+        Slot(profile, start, busy=True) if entry.occupant is None else Slot(profile, start, *entry.occupant)
+        for entry, profile, start in placed
+    ]
     return mode, tuple(sorted(slots, key=lambda slot: slot.start))
 
 

@@ -83,10 +83,15 @@ give() { # VM DEVICE...
     done
 }
 
+# Reads to the end: grep -q would stop at the first match, and break the pipe of who still writes
+listed() { # NAME
+    grep -xF -- "$1" >/dev/null
+}
+
 group() { # CLUSTER NAME KIND MEMBER...
     local cluster=$1 name=$2 kind=$3
     shift 3
-    if govc cluster.group.ls -cluster "$cluster" | grep -qxF -- "$name"; then
+    if govc cluster.group.ls -cluster "$cluster" | listed "$name"; then
         govc cluster.group.change -cluster "$cluster" -name "$name" "$@"
     else
         govc cluster.group.create -cluster "$cluster" -name "$name" "$kind" "$@"
@@ -236,7 +241,7 @@ def _rule(rule: HostRule, vms: Sequence[Vm]) -> str:
         f"{_datacenter(member)}cluster={cluster}",
         f'group "$cluster" {own} -vm {names}',
         f'group "$cluster" {there} -host {shlex.quote(rule.host)}',
-        f'govc cluster.rule.ls -cluster "$cluster" | grep -qxF -- {name} ||',
+        f'govc cluster.rule.ls -cluster "$cluster" | listed {name} ||',
         f'    govc cluster.rule.create -cluster "$cluster" -name {name} -enable -mandatory={str(rule.mandatory).lower()} \\',
         f"        -vm-host -vm-group {own} -host-affine-group {there}",
         "",
