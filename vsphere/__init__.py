@@ -10,6 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vsphere.applying import VmReport as VmReport
+    from vsphere.applying import apply as apply
+    from vsphere.applying import destroy as destroy
+    from vsphere.applying import rollback as rollback
     from vsphere.changes import VmChanges as VmChanges
     from vsphere.changes import diff as diff
     from vsphere.errors import CertificateError as CertificateError
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from vsphere.values import VmInfo as VmInfo
 
 _HOMES = {
+    "applying": ("VmReport", "apply", "destroy", "rollback"),
     "changes": ("VmChanges", "diff"),
     "errors": ("CertificateError", "ConnectError", "LoginError", "PrivilegeError", "VSphereError", "VersionError"),
     "machine": ("Vm", "VmDefaults", "layout_vms", "mmio_size_gb", "to_config_spec"),
