@@ -211,6 +211,14 @@ def test_govc_script_goes_on_where_a_run_was_cut_off(tmp_path: Path) -> None:
         assert facts(cut) == facts(whole)
 
 
+def test_govc_script_takes_no_name_for_an_option(tmp_path: Path) -> None:
+    vm = replace(plain(datacenter="/DC0")[0], name="-on=true", power_on=False)
+    with Vcsim(vms=0) as center:
+        done = run_govc(govc([vm]), center, tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert facts(center)["-on=true"]["on"] is False
+
+
 def test_govc_script_stops_no_pipe_half_way() -> None:
     """With pipefail, who still writes when grep -q has found what it looks for makes the whole pipe fail."""
     text = govc(plain(datacenter="/DC0"))

@@ -661,3 +661,18 @@ def test_faults_of_the_engine_are_faults_of_vcenter(target: VSphereTarget, cente
     assert isinstance(caught.value.__cause__, VSphereError)
     assert isinstance(caught.value.__cause__.fault, vmodl.MethodFault)
     assert target.layout() == base
+
+
+def test_what_is_only_switched_on_is_checked_before(target: VSphereTarget, center: VCenter) -> None:
+    """Ours was switched off, and others took what it had: vCenter says so before anything is done."""
+    vms = machines(target, SMALL)
+    apply(diff(target.inventory(), vms), target)
+    victim = next(vm for vm in vms if vm.vgpus == ("grid_a100d-3-40c",))
+    center.power_off(victim.name)
+    center.create_vm(TheirVm("greedy", host=victim.host or "", vgpus=["grid_a100d-3-40c"], powered_on=True))
+    changes = diff(target.inventory(), vms)
+    assert [step.kind for step in changes.steps if step.kind != "keep"] == ["power on"]
+    center.clear_calls()
+    with pytest.raises(VSphereError, match=f"(?s)refuses machines beforehand; nothing was changed.*{victim.name}"):
+        apply(changes, target, verify=True)
+    assert "PowerOnVM_Task" not in {call.method for call in center.calls()}

@@ -88,7 +88,7 @@ class Stub(_Adapter):  # type: ignore[misc]
         vmodl.MethodFault
             vCenter refused.
         ConnectError
-            The connection broke, or there was no answer in time.
+            The connection broke, there was no answer in time, or it cannot be read.
         LoginError
             The session ended and cannot be renewed.
         """
@@ -109,6 +109,8 @@ class Stub(_Adapter):  # type: ignore[misc]
                 raise CertificateError(
                     f"{self.who}: {name}: its certificate is not trusted any more: {said}; it has changed"
                 ) from error
+            except KeyError as error:  # pyVmomi's way to say that it does not know a type
+                raise ConnectError(f"{self.who}: {name}: {_said(error, name, self.timeout_s)}") from error
             except (OSError, http.client.HTTPException, ExpatError) as error:
                 if not _may_repeat(name) or time.monotonic() + pause_s > give_up:
                     raise ConnectError(f"{self.who}: {name}: {_said(error, name, self.timeout_s)}") from error
@@ -150,6 +152,8 @@ def _said(error: BaseException, name: str, timeout_s: float) -> str:
         what = f"no answer within {timeout_s:g} s"
     elif isinstance(error, ExpatError):
         what = "the answer was cut short, or is none of vCenter's"
+    elif isinstance(error, KeyError):
+        what = f"the answer has a type {error} that pyVmomi does not know; update it"
     else:
         what = f"the connection broke: {getattr(error, 'strerror', None) or words(error)}"
     return what if _may_repeat(name) else f"{what}; whether it was done is not known, read what is there and run it again"

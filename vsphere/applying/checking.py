@@ -15,7 +15,7 @@ from vsphere.tasks import Job, carry_out
 
 
 def server_says(session: Session, steps: Sequence[VmStep], calls: Calls) -> tuple[str, ...]:
-    """Have vCenter check all machines that are to be made or changed, and return its warnings, one line each.
+    """Have vCenter check all machines that are to be made, changed, or only switched on, and return its warnings, one line each.
 
     Returns
     -------
@@ -50,7 +50,12 @@ def server_says(session: Session, steps: Sequence[VmStep], calls: Calls) -> tupl
 
 
 def _checked(steps: Sequence[VmStep]) -> list[VmStep]:
-    return [step for step in steps if step.kind in ("create", "reconfigure")]
+    """Return the steps that can be checked now: switching on only of machines as they are, beside those that run now."""
+    made = [step for step in steps if step.kind in ("create", "reconfigure")]
+    changing = {step.moid for step in steps if step.kind in ("reconfigure", "move")}
+    if any(step.kind == "power off" for step in steps):
+        return made
+    return made + [step for step in steps if step.kind == "power on" and step.moid is not None and step.moid not in changing]
 
 
 def _check(checker: Any, step: VmStep, calls: Calls) -> Any:
@@ -59,4 +64,6 @@ def _check(checker: Any, step: VmStep, calls: Calls) -> Any:
         vm = calls.wishes[step.name].vm
         assert vm is not None
         return checker.CheckVmConfig_Task(calls.described[step.name], None, host, calls.sites.pool(vm), None)
+    if step.kind == "power on":
+        return checker.CheckPowerOn_Task(calls.sites.machine(step.moid or ""), host, None, None)
     return checker.CheckVmConfig_Task(calls.described[step.name], calls.sites.machine(step.moid or ""), host, None, None)

@@ -63,7 +63,8 @@ def apply(
     changes : what `diff` found.
     target : the vCenter.
     dry_run : check all, change nothing.
-    verify : have vCenter check all new and changed machines first, where it can (`CheckVmConfig_Task`).
+    verify : have vCenter check first, where it can: new and changed machines (`CheckVmConfig_Task`), and those only
+        switched on (`CheckPowerOn_Task`).
     rollback_on_error : take back what was done when a step fails; else it stays, and a second call goes on from there. Once
         machines are being destroyed, all else is done and nothing is taken back any more.
     exact_gpus : whether it is an error where a machine got another GPU of its host than planned; else it is reported.

@@ -39,7 +39,7 @@ def setup_script(guest: Guest) -> str:
         parts.append(_driver(guest))
     parts.append(
         "\n# The driver's licence daemon reads gridd.conf and the token when it starts\n"
-        "if systemctl list-unit-files nvidia-gridd.service --no-legend | grep -q nvidia-gridd; then\n"
+        "if systemctl cat nvidia-gridd.service >/dev/null 2>&1; then\n"
         "    systemctl restart nvidia-gridd.service\n"
         "fi\n"
     )

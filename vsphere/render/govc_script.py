@@ -92,9 +92,9 @@ group() { # CLUSTER NAME KIND MEMBER...
     local cluster=$1 name=$2 kind=$3
     shift 3
     if govc cluster.group.ls -cluster "$cluster" | listed "$name"; then
-        govc cluster.group.change -cluster "$cluster" -name "$name" "$@"
+        govc cluster.group.change -cluster "$cluster" -name "$name" -- "$@"
     else
-        govc cluster.group.create -cluster "$cluster" -name "$name" "$kind" "$@"
+        govc cluster.group.create -cluster "$cluster" -name "$name" "$kind" -- "$@"
     fi
 }
 """.replace("@PREFIX@", PREFIX)
@@ -194,7 +194,7 @@ def _create(vm: Vm, notes: str) -> str:
     network = next((nic for nic in vm.nics if nic.network is not None), None)
     if network is not None:
         words += ["-net", _below(f"network/{network.network}"), "-net.adapter", network.adapter]
-    return " ".join([*words, shlex.quote(vm.name)])
+    return " ".join([*words, "--", shlex.quote(vm.name)])  # a name may begin with a dash
 
 
 def _change(vm: Vm) -> str:
