@@ -148,9 +148,11 @@ def test_the_user_without_privileges_sees_processes_of_mig_devices(opened: Open)
     assert compare_with_catalogue(target) == ()  # places were not compared, the rest agrees
 
 
-def test_where_the_ledger_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_ledger_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Path("/var/lib/gpu-partitioner") == folders.SYSTEM
+    monkeypatch.setattr(folders, "SYSTEM", tmp_path / "none")  # on this machine there may be one
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    assert default_state().path == Path("/var/lib/gpu-partitioner")
+    assert default_state().path == tmp_path / "none"
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_STATE_HOME", "/home/ada/state")
     assert default_state().path == Path("/home/ada/state/gpu-partitioner")

@@ -355,7 +355,7 @@ def test_reads_go_on_after_a_drop_and_changes_do_not(center: VCenter) -> None:
 
 def test_answer_of_an_unknown_type_is_an_error_of_ours(center: VCenter) -> None:
     with opened(center) as session:
-        center.fail("RetrievePropertiesEx", "vmodl.fault.ManagedObjectNotFound")  # without the object that it must name
+        center.fail("Fetch", "vmodl.fault.ManagedObjectNotFound")  # without the object that it must name
         with pytest.raises(ConnectError, match="the answer has a type '' that pyVmomi does not know"):
             session.content.rootFolder.childEntity  # noqa: B018 - reads
         center.clear_faults()
