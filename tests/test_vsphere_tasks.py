@@ -250,14 +250,3 @@ def test_interrupt_by_the_user(center: VCenter, session: Session) -> None:
     with pytest.raises(KeyboardInterrupt):
         carry_out(session, Site(session).jobs(40, hosts=1), per_host=1, progress=stop)
     assert center.count("CreateVM_Task") <= 2
-
-
-def test_faster_than_one_by_one(center: VCenter, session: Session) -> None:
-    """200 VMs at 50 ms a call: near the bound of 13 rounds of 16 calls and one wait; the README has the measured figure."""
-    site = Site(session)
-    center.delay_ms(50)
-    begin = time.perf_counter()
-    outcomes = carry_out(session, site.jobs(200), per_host=64)
-    took_s = time.perf_counter() - begin
-    assert good(outcomes) == 200
-    assert took_s < 2 * (13 + 1) * 0.05 + 1
