@@ -17,6 +17,7 @@ from pyVmomi import vim
 
 from partitioner import Fleet, Plan, Workload, catalog, plan, plan_mig
 from partitioner.errors import SpecError
+from vsphere.inventory import load as load_inventory
 from vsphere.machine import (
     Device,
     Nic,
@@ -42,7 +43,7 @@ from vsphere.machine import (
 from vsphere.machine.limits import violation
 from vsphere.machine.versions import too_new
 from vsphere.names import default_vgpu_type, vgpu_type
-from vsphere.values import ClusterInfo, GroupInfo, Mark, RuleInfo
+from vsphere.values import ClusterInfo, GroupInfo, HostInfo, Mark, RuleInfo
 
 SCENARIOS = Path(__file__).parents[1] / "examples" / "scenarios"
 TABLE_2 = {1: "7-80", 2: "4-40", 3: "3-40", 4: "2-20", 5: "1-10", 6: "4-40 2-20 1-10", 7: "2-20 2-20 2-20 1-10", 8: "1-10 " * 7}
@@ -503,3 +504,17 @@ def test_rules_keep_machines_on_their_hosts_and_settle() -> None:
 def test_values_load_no_pyvmomi() -> None:
     code = "import sys, vsphere.names, vsphere.machine as m; m.layout_vms, m.load_vms; print('pyVmomi' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_the_only_datastore_of_a_host_is_taken() -> None:
+    inventory = load_inventory(Path(__file__).parents[1] / "examples" / "vsphere_cluster" / "inventory.yaml")
+    wanted = plan({"chat": {"profile": "3g.40gb"}}, fleet=inventory.fleet())
+
+    def of(*names: str) -> list[HostInfo]:
+        return [replace(host, datastores=names) for host in inventory.hosts]
+
+    assert {vm.datastore for vm in layout_vms(wanted, hosts=of("nvme-7"))} == {"nvme-7"}
+    assert {vm.datastore for vm in layout_vms(wanted, VmDefaults(datastore="b"), hosts=of("a", "b"))} == {"b"}
+    assert {vm.datastore for vm in layout_vms(wanted, VmDefaults(template="t"), hosts=of("a", "b"))} == {None}
+    with pytest.raises(SpecError, match="reaches datastores a, b; name one for its machines"):
+        layout_vms(wanted, hosts=of("a", "b"))

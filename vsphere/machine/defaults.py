@@ -42,7 +42,8 @@ class VmDefaults:
     plan : id under which the machines are ours; None takes the digest of the plan (see `plan_id`). Give one of your own where
         later plans shall change these machines rather than replace them.
     per_vm : replicas of one workload that share a machine, of all workloads or by name; only those of one host do.
-    datacenter, cluster, folder, datastore, template, guest_id : see `Vm`; the cluster of a host that is known goes before.
+    datacenter, cluster, folder, datastore, template, guest_id : see `Vm`; the cluster of a host that is known goes before, and
+        its only datastore is taken where none is named.
     host : host of a plan that was made without hosts.
     network : network of the virtual adapter of a machine without a template; None for no adapter.
     vcpus, ram_gib : of each replica that does not say it; the source documents use 32 and 64 GiB.

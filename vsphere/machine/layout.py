@@ -170,7 +170,7 @@ def _vm(
         cluster=host.cluster if host else defaults.cluster,
         datacenter=defaults.datacenter or (host.datacenter if host and host.datacenter else None),
         folder=defaults.folder,
-        datastore=defaults.datastore,
+        datastore=defaults.datastore or _only_datastore(host, defaults),
         nics=nics,
         template=defaults.template,
         guest_id=defaults.guest_id,
@@ -190,6 +190,17 @@ def _vm(
         guest=defaults.guest,
         power_on=defaults.power_on,
     )
+
+
+def _only_datastore(host: HostInfo | None, defaults: VmDefaults) -> str | None:
+    """Return the datastore of a host that reaches one only; a machine from a template may leave its own to that."""
+    if host is None or defaults.template is not None or not host.datastores:
+        return None
+    if len(host.datastores) > 1:
+        raise SpecError(
+            f"host {host.name!r} reaches datastores {', '.join(host.datastores)}; name one for its machines (datastore)"
+        )
+    return host.datastores[0]
 
 
 def _host(name: str | None, hosts: Mapping[str, HostInfo]) -> HostInfo | None:
