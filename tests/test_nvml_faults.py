@@ -141,18 +141,17 @@ def test_success_reported_and_nothing_done_is_an_error(opened: Open, function: s
 )
 def test_a_hanging_call_is_given_up_and_no_further_one_is_made(opened: Open, function: str, done: Step) -> None:
     machine, target = opened(MIG, A100, timeout_s=0.05)
-    machine.fail(function, "hang", hang_s=0.4)
+    machine.fail(function, "hang", hang_s=1.0)
     began = time.monotonic()
     with pytest.raises(TargetError, match=rf"bare-01/gpu{done.gpu}: {function} did not return within 0.05 s; .*reset"):
         target.perform(done)
-    assert time.monotonic() - began < 0.3
+    assert time.monotonic() - began < 0.9
     made = sum(machine.counts().values())
     with pytest.raises(TargetError, match=rf"was not made: {function} on bare-01/gpu{done.gpu} did not return within 0.05 s"):
         target.layout()
     target.close()  # neither hangs nor calls
-    for thread in threading.enumerate():
-        if thread.name == "nvml":
-            thread.join()
+    target._library._thread.join(timeout=30)  # its own alone: targets of other tests may still be open in this process
+    assert not target._library._thread.is_alive()
     assert sum(machine.counts().values()) <= made + 1  # the hanging one may count when it ends
 
 

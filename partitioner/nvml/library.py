@@ -27,6 +27,9 @@ Handle = Any
 _T = TypeVar("_T")
 
 
+_GPU_INSTANCE_PROFILES = 18  # of NVML 13; older bindings count fewer (graphics and media profiles came later)
+
+
 class _Call(NamedTuple):
     """A call that runs now: the function, the GPU, and since when (monotonic clock) [s]."""
 
@@ -232,7 +235,7 @@ class Library:
     @property
     def gpu_instance_profiles(self) -> range:
         """NVML's enumerators of GPU instance profiles."""
-        return range(int(self._nvml.NVML_GPU_INSTANCE_PROFILE_COUNT))
+        return range(max(int(self._nvml.NVML_GPU_INSTANCE_PROFILE_COUNT), _GPU_INSTANCE_PROFILES))
 
     @property
     def compute_instance_profiles(self) -> range:
