@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from partitioner.cli.asking import DryRun, Yes, ask, check_can_ask, progress_bar, say_interrupted
+from partitioner.cli.asking import DryRun, Yes, ask, check_can_ask, progress_bar
 from partitioner.cli.catalog import AsJson, CatalogFiles, add_catalog_files
 from partitioner.cli.codes import DIFFERENT
 from partitioner.cli.goals import changes_to, read_goal
 from partitioner.cli.inuse import in_the_way
 from partitioner.cli.output import check_files, counted, note, print_json, print_text, some, write_file
+from partitioner.cli.reports import present, question, reporting
 from partitioner.cli.target import TargetName, opened
-from partitioner.errors import SpecError, StepError
+from partitioner.errors import SpecError
 
 if TYPE_CHECKING:
     from partitioner.applying import Report
-    from partitioner.changes import Changes, Step
+    from partitioner.changes import Changes
 
 DIFF_HELP = """Show the steps that lead from what is on a target to a plan. Changes nothing.
 
@@ -129,7 +127,7 @@ def apply(
     from partitioner import applying
 
     wait_s = (DRAIN_S if drain_timeout is None else drain_timeout) if drain else 0.0
-    with opened(target, drain_timeout_s=wait_s) as there, _reporting(out, as_json=as_json):
+    with opened(target, drain_timeout_s=wait_s) as there, reporting(out, as_json=as_json):
         now = there.layout()  # first, as in diff
         changes, notes = changes_to(read_goal(file), now, target=str(there), max_interruptions=max_interruptions)
         _say(notes)
@@ -144,7 +142,7 @@ def apply(
                 ask(_question("apply", report), yes=yes)
             with progress_bar("applying") as progress:
                 report = applying.apply(changes, there, rollback_on_error=rollback_on_error, progress=progress)
-    _present(report, as_json=as_json, out=out)
+    present(report, as_json=as_json, out=out)
 
 
 def rollback(
@@ -162,7 +160,7 @@ def rollback(
     add_catalog_files(catalog_files)
     from partitioner import applying
 
-    with opened(target) as there, _reporting(out, as_json=as_json):
+    with opened(target) as there, reporting(out, as_json=as_json):
         there.layout()
         report = applying.rollback(there, dry_run=True)
         _say(in_the_way(there, report.steps))
@@ -173,7 +171,7 @@ def rollback(
                 ask(_question("roll back", report), yes=yes)
             with progress_bar("rolling back") as progress:
                 report = applying.rollback(there, progress=progress)
-    _present(report, as_json=as_json, out=out)
+    present(report, as_json=as_json, out=out)
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
@@ -208,41 +206,4 @@ def _question(verb: str, report: Report) -> str:
         warnings.append(f"{some(report.interruptions)} will be interrupted")
     if report.endings:
         warnings.append(f"{some(report.endings)} will be stopped for good")
-    said = f" DISRUPTIVE: {'; '.join(warnings)}." if warnings else " Nothing is interrupted."
-    return f"{verb.capitalize()}: {counted(len(report.steps), 'step')} on {report.target}.{said} Go on?"
-
-
-def _present(report: Report, *, as_json: bool, out: Path | None) -> None:
-    if as_json:
-        print_json(report.to_json())
-    else:
-        print_text(report.summary)
-    if out:  # last: what was done is said, whatever becomes of the file
-        write_file(out, report.to_json())
-
-
-@contextmanager
-def _reporting(out: Path | None, *, as_json: bool) -> Iterator[None]:
-    """Where a step fails, write what was done for programs too; the message itself is written by `main`."""
-    try:
-        yield
-    except StepError as error:
-        data: dict[str, Any] = {
-            "error": str(error),
-            "rolled_back": error.rolled_back,
-            "step": _data(error.step),
-            "done": [_data(step) for step in error.done],
-            "remaining": [_data(step) for step in error.remaining],
-        }
-        if as_json:
-            print_json(data)
-        if out:
-            write_file(out, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
-        raise
-    except KeyboardInterrupt as stop:
-        raise say_interrupted(stop) from stop
-
-
-def _data(step: Any) -> dict[str, Any]:
-    found: Step = step
-    return {"mark": found.mark} | found.to_data()
+    return question(verb, report, warnings)

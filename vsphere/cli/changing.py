@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from partitioner.errors import SpecError, StepError
+from partitioner.errors import SpecError
 from vsphere.cli.goals import Datastore, Defaults, Hosts, PlanId, Shaping, changes_to, read_goal
 from vsphere.cli.site import Site, Source, connected
 from vsphere.cli.terminal import (
@@ -23,12 +21,13 @@ from vsphere.cli.terminal import (
     ask,
     check_can_ask,
     check_files,
-    counted,
     note,
+    present,
     print_json,
     print_text,
     progress_bar,
-    say_interrupted,
+    question,
+    reporting,
     some,
     spinner,
     write_file,
@@ -152,7 +151,7 @@ def apply(
     from vsphere import applying
 
     goal, shaping = read_goal(file), Shaping(defaults, plan_id, datastore)
-    with site.connect() as target, _reporting(out, as_json=as_json):
+    with site.connect() as target, reporting(out, as_json=as_json):
         with spinner("reading the inventory"):
             changes = changes_to(goal, target.inventory(), shaping, hosts)
         target.guestinfo = _guests(changes.goal)
@@ -171,7 +170,7 @@ def apply(
                     changes, target, rollback_on_error=rollback_on_error, exact_gpus=exact_gpus, progress=progress
                 )
             _say(report)
-    _present(report, as_json=as_json, out=out)
+    present(report, as_json=as_json, out=out)
 
 
 @connected
@@ -220,7 +219,7 @@ def _carry(
     """Show what a verb would do, ask, and do it."""
     check_can_ask(verb, yes=yes, dry_run=dry_run)
     check_files([out])
-    with site.connect() as target, _reporting(out, as_json=as_json):
+    with site.connect() as target, reporting(out, as_json=as_json):
         with spinner("reading the inventory"):
             report = run(target, dry_run=True)
         _say(report)
@@ -233,7 +232,7 @@ def _carry(
                 ask(_question(words, report, endings=_ended(report)), yes=yes)
             with progress_bar(verb) as progress:
                 report = run(target, progress=progress)
-    _present(report, as_json=as_json, out=out)
+    present(report, as_json=as_json, out=out)
 
 
 def _plan_of(name: str) -> str:
@@ -284,41 +283,4 @@ def _question(verb: str, report: VmReport, *, endings: tuple[str, ...]) -> str:
         warnings.append(f"{some(stopped)} will be interrupted")
     if endings:
         warnings.append(f"{some(endings)} will be stopped for good, the disks destroyed")
-    said = f" DISRUPTIVE: {'; '.join(warnings)}." if warnings else " Nothing is interrupted."
-    return f"{verb.capitalize()}: {counted(len(report.steps), 'step')} on {report.target}.{said} Go on?"
-
-
-def _present(report: VmReport, *, as_json: bool, out: Path | None) -> None:
-    if as_json:
-        print_json(report.to_json())
-    else:
-        print_text(report.summary)
-    if out:  # last: what was done is said, whatever becomes of the file
-        write_file(out, report.to_json())
-
-
-@contextmanager
-def _reporting(out: Path | None, *, as_json: bool) -> Iterator[None]:
-    """Where a step fails, write what was done for programs too; the message itself is written by `main`."""
-    try:
-        yield
-    except StepError as error:
-        data = {
-            "error": str(error),
-            "rolled_back": error.rolled_back,
-            "step": _data(error.step),
-            "done": [_data(step) for step in error.done],
-            "remaining": [_data(step) for step in error.remaining],
-        }
-        if as_json:
-            print_json(data)
-        if out:
-            write_file(out, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
-        raise
-    except KeyboardInterrupt as stop:
-        raise say_interrupted(stop) from stop
-
-
-def _data(step: Any) -> dict[str, Any]:
-    data: dict[str, Any] = step.to_data()
-    return {"mark": step.mark} | data
+    return question(verb, report, warnings)

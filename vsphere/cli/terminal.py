@@ -9,6 +9,7 @@ from partitioner.cli.asking import progress_bar as _progress_bar
 from partitioner.cli.catalog import AsJson, CatalogFiles, add_catalog_files
 from partitioner.cli.codes import DIFFERENT, LEFT_OUT
 from partitioner.cli.output import check_files, console, counted, note, print_json, print_text, printable, some, write_file
+from partitioner.cli.reports import present, question, reporting
 
 __all__ = [
     "DIFFERENT",
@@ -24,10 +25,13 @@ __all__ = [
     "console",
     "counted",
     "note",
+    "present",
     "print_json",
     "print_text",
     "printable",
     "progress_bar",
+    "question",
+    "reporting",
     "say_interrupted",
     "some",
     "spinner",
