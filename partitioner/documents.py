@@ -406,8 +406,8 @@ def json_lines(entries: Sequence[object]) -> str:
     return "[\n" + ",\n".join(map(json_text, entries)) + "\n]" if entries else "[]"
 
 
-def write(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file as a whole or not at all: beside the target first, then renamed over it.
+def write(path: str | os.PathLike[str], text: str | bytes) -> None:
+    """Write a file of text (or bytes) as a whole or not at all: beside the target first, then renamed over it.
 
     What is no regular file (``/dev/stdout``, ``/dev/null``, a named pipe) is written to, never replaced; of a link,
     the file that it leads to is.
@@ -417,16 +417,17 @@ def write(path: str | os.PathLike[str], text: str) -> None:
     SpecError
         The file cannot be written; what stood there before still stands.
     """
+    raw = text.encode() if isinstance(text, str) else text
     try:
         if _is_stream(path):
-            with open(path, "w", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
+            with open(path, "wb") as stream:
+                stream.write(raw)
             return
         target = Path(os.path.realpath(path))
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
         try:
-            with open(temporary, "x", encoding="utf-8", newline="\n") as file:
-                file.write(text)
+            with open(temporary, "xb") as file:
+                file.write(raw)
             temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)

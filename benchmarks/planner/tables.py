@@ -42,16 +42,18 @@ def seconds(value: float) -> str:
     return f"{number:.{2 if number < 10 else 1 if number < 100 else 0}f} {unit}"
 
 
-def head(command: str) -> str:
+def head(command: str, *, program: str = "benchmarks.planner", packages: Iterable[str] = _PACKAGES) -> str:
     """Return what a reader needs to measure the same again: command, machine, versions.
 
     Parameters
     ----------
-    command : the arguments after ``python -m benchmarks.planner``.
+    command : the arguments after ``python -m`` and the program.
+    program : the module that was run.
+    packages : whose versions matter.
     """
-    versions = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
+    versions = ", ".join(f"{name} {_version(name)}" for name in packages)
     return (
-        f"`python -m benchmarks.planner {command}`\n\n"
+        f"`python -m {program}{command and ' '}{command}`\n\n"
         f"{_cpu()}, {os.cpu_count()} cores, {platform.system()}; Python {platform.python_version()}, {versions}\n"
     )
 

@@ -20,7 +20,7 @@ from partitioner.cli import calibration, catalog, changing, explain, export, pla
 from partitioner.cli.attached import Commands
 from partitioner.cli.codes import BAD_INPUT, FAILED, INTERRUPTED, OUTPUT_CLOSED
 from partitioner.cli.output import printable
-from partitioner.errors import PartitionerError, TargetError
+from partitioner.errors import PartitionerError
 
 _HELP = """Cut NVIDIA GPUs (MIG, vGPU, whole) for what has to run, provably best.
 
@@ -41,6 +41,10 @@ Make it so; --target nvml is this machine, sim:fleet.yaml a simulated fleet to t
 \b
 On vSphere, from the hosts of a vCenter to running virtual machines:
   partitioner vsphere --help                                inventory, plan, diff, apply, destroy, status, ...
+
+\b
+Measure real inference on every instance of a GPU that is cut, at the same time:
+  partitioner bench --help                                  run, resume, compare, report, export-mlperf
 
 \b
 A workload file: [{name: chat, profile: 3g.40gb, count: 2}, {name: embed, memory_gib: 8, count: 9}]
@@ -104,7 +108,7 @@ def main() -> None:
             sys.stdout.flush()  # here, where a closed pipe can still be handled, not at the interpreter's end
     except PartitionerError as error:
         _complain(str(error))
-        sys.exit(FAILED if isinstance(error, TargetError) else BAD_INPUT)
+        sys.exit(FAILED if isinstance(error, RuntimeError) else BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader, `head` for one, has had enough

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-_GROUPS = {"vsphere": "vsphere.cli"}
+_GROUPS = {"vsphere": "vsphere.cli", "bench": "benchmarks.cli"}
 """Name of each group to the module that has it as ``app``."""
 
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from partitioner.nvml.files import catalogue_file
 from partitioner.nvml.library import NvmlError, NvmlInUseError
+from partitioner.nvml.meter import GpuFigures, Meter, MigDevice
 from partitioner.nvml.models import Difference, differences, model_of
 from partitioner.nvml.target import NvmlTarget
 from partitioner.nvml.values import GpuInstance, GpuReading, OfferedProfile, Process, Reading
 
 __all__ = [
     "Difference",
+    "GpuFigures",
     "GpuInstance",
     "GpuReading",
+    "Meter",
+    "MigDevice",
     "NvmlError",
     "NvmlInUseError",
     "NvmlTarget",

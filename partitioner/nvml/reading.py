@@ -101,14 +101,20 @@ def mig_mode(library: Library, device: Handle, *, who: str) -> tuple[bool, bool]
 def _content(library: Library, device: Handle, profiles: Profiles, mig: bool, who: str) -> dict[str, Any]:  # noqa: FBT001 - private
     if not mig:
         return {"processes": processes_of(library, device, who=who)}
-    migs = dict(_mig_devices(library, device, who))
+    migs = dict(mig_devices(library, device, who))
     processes = processes_of(library, device, who=who, mig_devices=tuple(handle for handle, _ in migs.values()))
     uuids = {place: uuid for place, (_, uuid) in migs.items()}
     return {"instances": _instances(library, device, profiles, uuids, who), "processes": processes}
 
 
-def _mig_devices(library: Library, device: Handle, who: str) -> Iterator[tuple[tuple[int, int], tuple[Handle, str]]]:
-    """Iterate over (ids of GPU and compute instance, (handle, UUID)) of the MIG devices of a GPU."""
+def mig_devices(library: Library, device: Handle, who: str) -> Iterator[tuple[tuple[int, int], tuple[Handle, str]]]:
+    """Iterate over (ids of GPU and compute instance, (handle, UUID)) of the MIG devices of a GPU.
+
+    Raises
+    ------
+    TargetError
+        They cannot be read.
+    """
     most = int(library.call("nvmlDeviceGetMaxMigDeviceCount", device, who=who))
     for number in range(most):
         handle = library.call_or(

@@ -14,9 +14,10 @@ from partitioner import catalog
 from partitioner.catalog import GpuModel
 from partitioner.errors import SpecError, did_you_mean
 from partitioner.geometry import Profile
-from partitioner.performance import table
+from partitioner.performance import measured, table
 from partitioner.performance.batches import Batches
 from partitioner.performance.busy import BusyRatios
+from partitioner.performance.measured import Measured
 from partitioner.performance.points import (
     CalibrationError,
     Estimate,
@@ -99,16 +100,34 @@ class Calibration:
         """
         return Calibration(table.read(path))
 
+    @staticmethod
+    def from_results(results: Iterable[Measured], *, stand_ins: bool = False) -> Calibration:
+        """Return the calibration that results of benchmarks are; `merge` it into another, so that the next plan uses it.
+
+        Parameters
+        ----------
+        results : at least one `benchmarks.Result`, or another object with its ``points()``.
+        stand_ins : take results of CPU slices and emulated GPUs too, for a rehearsal; the sources say what they are.
+
+        Raises
+        ------
+        PartitionerError
+            A result is INVALID, or was measured on a stand-in without leave (``IncomparableError`` of the benchmarks);
+            there is none, or its GPU or profile is unknown (`SpecError`).
+        """
+        return Calibration(measured.points_of(results, stand_ins=stand_ins))
+
     def merge(self, other: Calibration) -> Calibration:
         """Return this calibration extended, and where they overlap overridden, by another.
 
         Where `other` has batch points of a model on a GPU and no scenario figures of it, published scenario figures of
-        the same model on the same GPU give way too: they were measured on another software stack.
+        the same model on the same GPU give way too: they were measured on another software stack. So does the figure of an
+        instance alone where `other` has that with all busy, and the other way round: the two would tell what neighbours cost.
         """
-        taken = {point.key for point in other.points}
+        taken = {point.key[:-1] for point in other.points}
         batches = {(p.model, p.gpu) for p in other.points if not p.scenario}
         batches -= {(p.model, p.gpu) for p in other.points if p.scenario}
-        kept = [p for p in self.points if p.key not in taken and not (p.scenario and (p.model, p.gpu) in batches)]
+        kept = [p for p in self.points if p.key[:-1] not in taken and not (p.scenario and (p.model, p.gpu) in batches)]
         return Calibration([*kept, *other.points])
 
     def to_csv(self) -> str:
