@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Only its tritonserver for the CPU is used; what it depends on (an older numpy) is not wanted.
+TRITON := 'nvidia-pytriton>=0.7'
 
 .PHONY: help demo test lint types imports pytest notebooks test-lowest stress bench clean
 help:  ## Say what there is to make
@@ -19,6 +21,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(TRITON)
 	@touch $@ $(VENV)/.installed
 
 demo: $(VENV)/.installed  ## Plan a small real fleet, print the plan, write its picture to demo/

@@ -8,7 +8,7 @@ from pathlib import Path
 
 project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
 extras = project["optional-dependencies"]
-wanted = [*project["dependencies"], *extras["notebook"], *extras["nvml"], *extras["vsphere"]]
+wanted = [*project["dependencies"], *extras["notebook"], *extras["nvml"], *extras["vsphere"], *extras["bench"], *extras["ray"]]
 for requirement in wanted:
     match = re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[.*\])?>=([0-9.]+)", requirement)
     if not match:

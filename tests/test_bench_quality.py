@@ -92,7 +92,7 @@ def test_the_command_prints_a_table_and_says_by_its_status_what_holds(monkeypatc
 
 
 def test_the_client_is_measured_against_a_real_tritonserver():
-    figures = list(client.client_keeps_up(0.3, repeats=1, processes=(1,)))
+    figures = list(client.client_keeps_up(0.3, repeats=1, processes=(1, 2)))
     names = [figure.figure for figure in figures]
     assert names[0] == "answered [1/s]"
     assert "CPU of a request [us]" in names

@@ -54,41 +54,6 @@ def over(*hosts):
     return replace(scenario, instances=tuple(replace(i, host=host) for i, host in zip(scenario.instances, hosts, strict=True)))
 
 
-def test_a_run_over_two_nodes_of_which_one_is_lost(cluster, capfd):
-    a, b = cluster.nodes["a"], cluster.nodes["b"]
-    told = []
-
-    def lose(progress):
-        told.append(progress.text)
-        if "repeat 2" in progress.text and b.running("benchmarks.worker") and a.running("benchmarks.worker") and a.running(AGENT):
-            b.kill(*RAY)
-
-    with closing(RayHosts(cluster.address)) as hosts:
-        terminated = signal.getsignal(signal.SIGTERM)
-        result = run(over("a", "b"), servers="emulated", repeats=3, duration_s=1.5, warmup_s=0.2, hosts=hosts, progress=lose)
-        described = dict(result.metadata.host)
-    both, lost, after = result.repeats
-    print(f"common start of two nodes: skew {both.start_skew_ms:.3f} ms, overlap {both.overlap:.3f}")
-
-    assert both.valid, both
-    assert [run.host for run in both.instances] == ["a", "b"]
-    assert all(run.throughput_per_s > 100 for run in both.instances)
-    assert both.overlap > 0.5
-    assert both.start_skew_ms < 1000
-    assert list(described) == ["a", "b"]
-
-    for repeat in (lost, after):
-        on_a, on_b = repeat.instances
-        assert on_a.valid, on_a.reasons
-        assert on_a.throughput_per_s > 100
-        assert not on_b.valid
-        assert "3g.40gb#2 on host b - " in on_b.reasons[0]
-        assert not repeat.valid
-    until(lambda: not b.running(*OURS))
-    until(lambda: not a.running(*OURS, AGENT))
-    assert signal.getsignal(signal.SIGTERM) is terminated
-
-
 def test_agents_are_placed_called_and_lost(cluster, monkeypatch):
     a = cluster.nodes["a"]
     with closing(RayHosts(cluster.address)) as hosts:
@@ -102,6 +67,17 @@ def test_agents_are_placed_called_and_lost(cluster, monkeypatch):
             refused.poll()
         refused.stop()
         refused.stop()  # again, as a crew does
+
+        impossible = hosts.place(replace(agent("impossible"), cpu_slice=(2.0, 1.0)), host="a")
+        with pytest.raises(BenchmarkError, match="impossible on host a - the agent cannot be made: .*slice of the CPU"):
+            impossible.start()
+        impossible.stop()
+
+        spread = [hosts.place(agent(f"spread {i}")) for i in range(4)]
+        assert sorted(handle.host for handle in spread) == ["a", "a", "b", "b"]
+        assert list(hosts.describe()) == ["a", "b"]
+        for handle in spread:
+            handle.stop()
 
         handle = hosts.place(agent("one"), host="a")
         facts = handle.start()
@@ -138,14 +114,50 @@ def test_nothing_is_left_when_the_user_is_killed(cluster):
     program = f"""
 from benchmarks import run
 from benchmarks.runner.ray_hosts import HostError, RayHosts
-run("1g", gpu="A100-80GB", servers="emulated", repeats=1, duration_s=600, warmup_s=0.2, hosts=RayHosts({cluster.address!r}))
+run("3g+3g", servers="emulated", repeats=1, duration_s=600, warmup_s=0.2, hosts=RayHosts({cluster.address!r}))
 """
     a, b = cluster.nodes.values()
     with subprocess.Popen([sys.executable, "-c", program]) as user:
-        until(lambda: a.running("benchmarks.worker") + b.running("benchmarks.worker") or user.poll() is not None)
+        until(lambda: (a.running("benchmarks.worker") and b.running("benchmarks.worker")) or user.poll() is not None)
         user.kill()
     assert user.returncode == -signal.SIGKILL
     until(lambda: not a.running(AGENT, *OURS) and not b.running(AGENT, *OURS))
+
+
+def test_a_run_over_two_nodes_of_which_one_is_lost(cluster, capfd):
+    a, b = cluster.nodes["a"], cluster.nodes["b"]
+    told = []
+
+    def lose(progress):
+        told.append(progress.text)
+        if "repeat 2" in progress.text and b.running("benchmarks.worker") and a.running("benchmarks.worker") and a.running(AGENT):
+            b.kill(*RAY)
+
+    with closing(RayHosts(cluster.address)) as hosts:
+        terminated = signal.getsignal(signal.SIGTERM)
+        result = run(over("a", "b"), servers="emulated", repeats=3, duration_s=1.5, warmup_s=0.2, hosts=hosts, progress=lose)
+        described = dict(result.metadata.host)
+    assert capfd.readouterr() == ("", "")  # the terminal is the user's
+    both, lost, after = result.repeats
+    print(f"common start of two nodes: skew {both.start_skew_ms:.3f} ms, overlap {both.overlap:.3f}")
+
+    assert both.valid, both
+    assert [run.host for run in both.instances] == ["a", "b"]
+    assert all(run.throughput_per_s > 100 for run in both.instances)
+    assert both.overlap > 0.5
+    assert both.start_skew_ms < 1000
+    assert list(described) == ["a", "b"]
+
+    for repeat in (lost, after):
+        on_a, on_b = repeat.instances
+        assert on_a.valid, on_a.reasons
+        assert on_a.throughput_per_s > 100
+        assert not on_b.valid
+        assert "3g.40gb#2 on host b - " in on_b.reasons[0]
+        assert not repeat.valid
+    until(lambda: not b.running(*OURS))
+    until(lambda: not a.running(*OURS, AGENT))
+    assert signal.getsignal(signal.SIGTERM) is terminated
 
 
 def test_a_host_without_the_package(tmp_path):

@@ -153,7 +153,6 @@ def test_the_highest_rate_is_between_nothing_and_the_capacity(mark):
         find_max_rate("1g", model="bert-99", servers="emulated", **options | {"latency_ms": 1})
 
 
-
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
 
 
@@ -168,7 +167,11 @@ def test_a_server_that_dies_fails_its_instance_and_no_other(mark):
 
 
 def test_wrong_and_slow_answers_are_failures(mark):
-    faults = {"4g.40gb": Faults(wrong_after=200), "2g.20gb": Faults(slow_after=200, slow_ms=5000), "1g.10gb": Faults(refuse_after=200)}
+    faults = {
+        "4g.40gb": Faults(wrong_after=200),
+        "2g.20gb": Faults(slow_after=200, slow_ms=5000),
+        "1g.10gb": Faults(refuse_after=200),
+    }
     repeat = measured(MIXED, faults, mode="server", rate_per_s=200, latency_ms=200, timeout_s=0.5, duration_s=1.0)
     for entry in repeat.instances:
         assert not entry.valid

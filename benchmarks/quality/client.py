@@ -31,7 +31,7 @@ def client_keeps_up(
     seconds : of each run [s].
     repeats : of each run, of which the best counts: other programs can only make it worse.
     seed : of the arrivals.
-    processes : numbers of load generators among which the server's most is looked for; the first is 1.
+    processes : numbers of load generators among which the server's most is looked for; 1 is the first.
     """
     cores = usable_cores()
     spare = cores[-2:] if len(cores) >= 4 else ()
@@ -58,20 +58,21 @@ def _rate(address: str, seconds: float, cores: Sequence[int], *, repeats: int, s
 def _closed_loop(
     address: str, seconds: float, cores: Sequence[int], *, repeats: int, numbers: Sequence[int]
 ) -> Iterator[Bounded]:
-    """Compare one process with several, which together have at least as many requests in flight."""
-    runs: dict[int, list[RequestLog]] = {}
-    for processes in numbers:
-        load = Load("offline", Rules(min_duration_s=seconds), concurrency=CONCURRENCY)
-        # several may use any core: what they reach is what the server can do, not what fits beside it
-        at = cores if processes == 1 else ()
+    """Look at what a request costs, and compare one process with several that have as many requests in flight together."""
+
+    def best(processes: int, in_flight: int, at: Sequence[int]) -> list[RequestLog]:
+        load = Load("offline", Rules(min_duration_s=seconds), concurrency=in_flight // processes)
         tries = [measure(address, model("echo"), load, processes=processes, cores=at) for _ in range(repeats)]
-        runs[processes] = max(tries, key=_together_per_s)
-    one = _together_per_s(runs[1])
-    most = max(map(_together_per_s, runs.values()))
-    case = f"closed loop, {CONCURRENCY} in flight"
-    yield Bounded(case, "CPU of a request [us]", cpu_us_per_request(runs[1][0]), CPU_US)
-    yield Bounded(case, "share of the server's most", one / most, SHARE_OF_SERVER, least=True)
-    yield Bounded(case, "answered [1/s]", one, RATE_PER_S, least=True)
+        return max(tries, key=_together_per_s)
+
+    (one,) = best(1, CONCURRENCY, cores)
+    yield Bounded(f"closed loop, {CONCURRENCY} in flight", "CPU of a request [us]", cpu_us_per_request(one), CPU_US)
+    in_flight = CONCURRENCY * max(numbers)
+    # several may use any core: what they reach is what the server can do, not what fits beside it
+    alone_per_s, *others = (_together_per_s(best(number, in_flight, cores if number == 1 else ())) for number in numbers)
+    case = f"closed loop, {in_flight} in flight"
+    yield Bounded(case, "answered [1/s]", alone_per_s, RATE_PER_S, least=True)
+    yield Bounded(case, "share of the server's most", alone_per_s / max(alone_per_s, *others), SHARE_OF_SERVER, least=True)
 
 
 def _together_per_s(logs: Sequence[RequestLog]) -> float:

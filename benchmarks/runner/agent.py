@@ -180,10 +180,8 @@ class Agent:
         return Outcome(log, done["load"]["rate_per_s"], done["verdict"], in_process=self.task.server is None)
 
     def server_died(self) -> str | None:
-        """Return what became of the server where it no longer runs, with its last words; None where it does."""
-        if self._server is None or self._server.alive:
-            return None
-        return "\n".join(("its server died", *(f"  | {line}" for line in self._server.log_tail())))
+        """Return what became of the server where it no longer runs, and what to do; None where it does."""
+        return None if self._server is None or self._server.alive else self._server.why_ended()
 
     def logs(self) -> dict[str, bytes]:
         """Return the logs of LoadGen and of the load generator of the last run, by name of the file."""

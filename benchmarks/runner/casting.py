@@ -54,6 +54,17 @@ class Measurement:
         """What is run."""
         return model(self.model_name)
 
+    @cached_property
+    def _emulated(self) -> dict[str, EmulatedDevice]:
+        """The emulated device of each profile; none where something real answers."""
+        if self.device != "emulated":
+            return {}
+        busy, known = len(self.scenario.instances) > 1, self.calibration
+        return {
+            profile: EmulatedDevice.of(self.model, self.scenario.gpu, profile, known, busy=busy, extrapolate=True)
+            for profile in dict.fromkeys(self.scenario.profiles)
+        }
+
     @property
     def key(self) -> str:
         """Name of its files, e.g. ``4g+2g+1g.resnet50.offline``."""
@@ -61,10 +72,19 @@ class Measurement:
 
     @property
     def batch(self) -> int:
-        """Samples in a request."""
+        """Samples in a request.
+
+        Raises
+        ------
+        SpecError
+            The study asks for more than the model, or an emulated instance, takes.
+        """
         if self.mode != "offline":
             return self.study.samples_per_query if self.mode == "multi_stream" else 1
-        return self.study.batch or min(_BATCHES[self.device], self.model.max_batch)
+        most = min((self.model.max_batch, *(emulated.max_batch for emulated in self._emulated.values())))
+        if self.study.batch is not None and self.study.batch > most:
+            raise SpecError(f"{self.scenario.name} with {self.model_name} - a batch of {self.study.batch}; at most {most} fits")
+        return self.study.batch or min(_BATCHES[self.device], most)
 
     @property
     def concurrency(self) -> int:
@@ -158,11 +178,6 @@ class Measurement:
 
     def _server(self, instance: Instance) -> ServerTask:
         study = self.study
-        emulation: dict[str, object] = {}
-        if study.servers == "emulated":
-            busy = len(self.scenario.instances) > 1
-            emulated = EmulatedDevice.of(self.model, self.scenario.gpu, instance.profile, self.calibration, busy=busy)
-            emulation = json.loads(emulated.to_json())
         return ServerTask(
             name=instance.name,
             kind=study.servers,
@@ -170,7 +185,7 @@ class Measurement:
             cuda_visible_devices=instance.uuid,
             repository=study.model_repository,
             address=study.address_of(self.scenario, instance),
-            emulation=emulation,
+            emulation=json.loads(self._emulated[instance.profile].to_json()) if self._emulated else {},
         )
 
     def _slice(self, instance: Instance) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.gpus import GpuMetrics, Sampler
+from benchmarks.load.early_stopping import fewest_queries
 from benchmarks.load.log import RequestLog
 from benchmarks.load.values import Load
 from benchmarks.results.values import InstanceRun, Repeat
@@ -111,7 +112,7 @@ def _wait(pool: ThreadPoolExecutor, members: Sequence[Member], start_s: float, w
 
 def _expected_s(load: Load) -> float:
     if load.mode == "server" and load.rate_per_s:
-        return max(load.rules.min_duration_s, load.rules.min_queries / load.rate_per_s)
+        return max(load.rules.min_duration_s, fewest_queries(load) / load.rate_per_s)
     return load.rules.min_duration_s
 
 
@@ -152,7 +153,8 @@ def _repeat(
             continue
         run = run_of(member.instance, member.handle.host, member.load, ready, outcome, window_s=window_s)
         skew_ms = 1000 * (starts.get(name, first) - first)
-        runs.append(replace(run, start_skew_ms=skew_ms, gpu_metrics=metrics.instances.get(name, {})))
+        facts = {**run.facts, "gpu_metrics": "; ".join((metrics.source, *metrics.notes))}
+        runs.append(replace(run, start_skew_ms=skew_ms, gpu_metrics=metrics.instances.get(name, {}), facts=facts))
     return Repeat(
         seed=seed,
         began=began,

@@ -30,6 +30,9 @@ _BRING_S = 180.0  # for the log of a run, which may be large
 _MARGIN_S = 90.0  # beside what starting a server may take, e.g. writing the graph of its model
 _STOP_S = 45.0  # for a load generator and a server to end, which are killed before that
 _CALLS = 8  # of one agent at the same time: it answers and can be stopped while it starts something
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "^"}
+"""Settings that Ray reads when it is imported: reports to nobody, and nothing on standard output, where results may go; what
+Ray would print there of dead nodes is said by `HostError`."""
 
 
 class HostError(BenchmarkError):
@@ -323,12 +326,20 @@ def _losses(who: str, what: str) -> Iterator[None]:
     except PartitionerError:
         raise
     except (ActorDiedError, NodeDiedError) as error:
+        if isinstance(error, ActorDiedError) and error.actor_init_failed:
+            raise BenchmarkError(f"{who} - the agent cannot be made: {_last_line(error)}") from error
         raise HostError(
             f"{who} - it was lost: the agent's process or its node died. Look at the host (out of memory, ray status), and resume"
         ) from error
     except (RayError, ConnectionError, RuntimeError) as error:
-        text = str(error).strip().partition("\n")[0]
-        raise HostError(f"{who} - {what!r} failed: {type(error).__name__}: {text}; look at the host, and resume") from error
+        raise HostError(
+            f"{who} - {what!r} failed: {type(error).__name__}: {_last_line(error)}; look at the host, and resume"
+        ) from error
+
+
+def _last_line(error: Exception) -> str:
+    """Return where an error comes from: texts of Ray begin with the outermost one."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
 
 
 def _look_around() -> Callable[[], dict[str, str]]:
@@ -361,7 +372,8 @@ def _crowd(node: _Node) -> float:
 
 
 def _import_ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError as error:
@@ -377,9 +389,8 @@ def _connect(ray: Any, address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # whatever Ray and its client raise: there is no cluster
-        text = str(error).strip().partition("\n")[0]
         raise BenchmarkError(
-            f"Ray cluster at {address!r} - cannot be used: {type(error).__name__}: {text}; start one with `ray start --head`,"
+            f"Ray cluster at {address!r} - cannot be used: {type(error).__name__}: {_last_line(error)}; start one with `ray start --head`,"
             " with the same versions of Python and Ray as here, and give its address"
         ) from error
     finally:

@@ -5,6 +5,7 @@ The search itself is `benchmarks.load.search`; here its rates are measured.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -60,9 +61,7 @@ class MaxRate:
         return sum(self.rates_per_s.values())
 
 
-def search(
-    members: Crew, sampler: Sampler, *, tolerance: float = TOLERANCE, watch: Callable[[str], None]
-) -> MaxRate:
+def search(members: Crew, sampler: Sampler, *, tolerance: float = TOLERANCE, watch: Callable[[str], None]) -> MaxRate:
     """Find the highest valid rates.
 
     Parameters
@@ -80,6 +79,7 @@ def search(
     name = members.measurement.scenario.name
     trials: list[Trial] = []
     watch("measuring the capacity")
+    _check_reachable(members, sampler)
     searching = search_rates(_capacities(members, sampler), tolerance=tolerance, max_trials=_MAX_TRIALS)
     rates = next(searching)
     while True:
@@ -92,7 +92,8 @@ def search(
             break
     for each, answer in found.items():
         if answer.rate_per_s is None:
-            raise BenchmarkError(_hopeless(members, each, trials))
+            seen = [trial.p99_ms[each] for trial in trials]
+            raise BenchmarkError(_hopeless(members, each, min((p99 for p99 in seen if p99 is not None), default=math.nan)))
     return MaxRate(
         name,
         {each: answer.rate_per_s for each, answer in found.items()},
@@ -101,22 +102,34 @@ def search(
     )
 
 
+def _check_reachable(members: Crew, sampler: Sampler) -> None:
+    """Refuse a bound that an instance does not keep even for one request at a time: no rate would be low enough."""
+    bound_ms = members.measurement.latency_bound_ms
+    assert bound_ms is not None
+    for run in _closed_loop(members, sampler, in_flight=1).instances:
+        if run.latency is not None and run.latency.p50 > bound_ms:
+            raise BenchmarkError(_hopeless(members, run.instance, run.latency.p50))
+
+
 def _capacities(members: Crew, sampler: Sampler) -> dict[str, float]:
     """Return what each instance does in a closed loop, all at work [samples/s]."""
+    repeat = _closed_loop(members, sampler, in_flight=_IN_FLIGHT)
+    return {run.instance: run.window_throughput_per_s for run in repeat.instances}
+
+
+def _closed_loop(members: Crew, sampler: Sampler, *, in_flight: int) -> Repeat:
     measurement = members.measurement
     loads = [
         Load(
             "offline",
             measurement.rules,
-            batch=1,
-            concurrency=_IN_FLIGHT,
+            concurrency=in_flight,
             timeout_s=measurement.study.timeout_s,
             seed=measurement.seed(0, number),
         )
         for number, _ in enumerate(members.handles)
     ]
-    repeat = _measured(members, sampler, loads)
-    return {run.instance: run.window_throughput_per_s for run in repeat.instances}
+    return _measured(members, sampler, loads)
 
 
 def _trial(members: Crew, sampler: Sampler, rates: Mapping[str, float], *, number: int) -> Trial:
@@ -141,11 +154,9 @@ def _measured(members: Crew, sampler: Sampler, loads: list[Load]) -> Repeat:
     return repeat
 
 
-def _hopeless(members: Crew, instance: str, trials: list[Trial]) -> str:
-    bound = members.measurement.latency_bound_ms
-    p99 = [trial.p99_ms[instance] for trial in trials if trial.p99_ms[instance] is not None]
-    lowest = f"; the lowest 99th percentile seen is {min(filter(None, p99)):.4g} ms" if any(p99) else ""
+def _hopeless(members: Crew, instance: str, lowest_ms: float) -> str:
+    bound_ms = members.measurement.latency_bound_ms
     return (
-        f"{members.measurement.scenario.name}: {instance} keeps a bound of {bound:g} ms at no rate{lowest}."
-        " Give a looser bound (latency_ms), or a larger instance"
+        f"{members.measurement.scenario.name}: {instance} keeps a bound of {bound_ms:g} ms at no rate; the lowest latency seen is"
+        f" {lowest_ms:.4g} ms. Give a looser bound (latency_ms), or a larger instance"
     )
