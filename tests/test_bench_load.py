@@ -123,6 +123,26 @@ def test_fewest_queries_by_mode():
     assert fewest("server", latency_bound_ms=10.0, min_queries=5000) == 5000
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mode": "batch"}, "mode 'batch' is unknown; known: offline, server, single_stream, multi_stream"),
+        ({"mode": "server"}, "mode server - no rate is given"),
+        ({"batch": 0}, "batch is 0; give 1 or more"),
+        ({"concurrency": -1}, "concurrency is -1"),
+        ({"timeout_s": 0.0}, "within 0 s; give timeout_s="),
+        ({"min_duration_s": inf}, "a run of inf s"),
+        ({"min_duration_s": -1.0}, "a run of -1 s"),
+        ({"latency_bound_ms": 0.0}, "a bound of 0 ms"),
+        ({"percentile": 99.0}, "percentile 99, confidence 0.99; give shares"),
+    ],
+)
+def test_a_load_that_cannot_be_sent_is_refused(fields, message):
+    rules = {name: fields[name] for name in fields if name in Rules.__dataclass_fields__}
+    with pytest.raises(SpecError, match=message):
+        Load(**{"mode": "offline"} | {name: value for name, value in fields.items() if name not in rules}, rules=Rules(**rules))
+
+
 # -- figures ------------------------------------------------------------------------------------------------------------
 
 

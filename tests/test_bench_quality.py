@@ -77,12 +77,12 @@ def test_a_figure_holds_within_what_is_allowed():
 
 def test_the_command_prints_a_table_and_says_by_its_status_what_holds(monkeypatch, capsys):
     figures = [Near("two servers: 20%", "p50 [ms]", 101.0, 100.0, 0.05), Near("two servers: 20%", "p99 [ms]", 120.0, 100.0, 0.05)]
-    monkeypatch.setattr(command, "against_truth", lambda seconds, seed: iter(figures[:1]))
+    monkeypatch.setattr(command, "against_truth", lambda seconds, repeats, seed: iter(figures[:1]))
     assert command.main(["truth", "--seconds", "1"]) == 0
     printed = capsys.readouterr().out
     assert "`python -m benchmarks.quality truth --seconds 1`" in printed
     assert "| two servers: 20% | p50 [ms] | 101 | 100 | +1.00% | 5% | yes |" in printed
-    monkeypatch.setattr(command, "against_truth", lambda seconds, seed: iter(figures))
+    monkeypatch.setattr(command, "against_truth", lambda seconds, repeats, seed: iter(figures))
     assert command.main(["truth"]) == 1
     assert "+20.00% | 5% | NO |" in capsys.readouterr().out
     with pytest.raises(SystemExit) as ended:
@@ -91,7 +91,8 @@ def test_the_command_prints_a_table_and_says_by_its_status_what_holds(monkeypatc
     assert "known: truth, engines, client" in capsys.readouterr().err
 
 
-def test_the_client_is_measured_against_a_real_tritonserver():
+def test_the_client_is_measured_against_a_real_tritonserver(monkeypatch):
+    monkeypatch.setattr("benchmarks.quality.clients._STARTING_S", 2.0)
     figures = list(client.client_keeps_up(0.3, repeats=1, processes=(1, 2)))
     names = [figure.figure for figure in figures]
     assert names[0] == "answered [1/s]"

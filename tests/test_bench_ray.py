@@ -19,14 +19,15 @@ from benchmarks.errors import BenchmarkError, IncomparableError, LoadGeneratorEr
 from benchmarks.load.values import Load, Rules
 from benchmarks.models.model import model
 from benchmarks.runner.agent import AgentTask
-from benchmarks.runner.ray_hosts import HostError, RayHosts
+from benchmarks.runner.ray_agents import HostError
+from benchmarks.runner.ray_hosts import RayHosts
 from benchmarks.servers import ServerTask
 from benchmarks.servers.emulated_device import EmulatedDevice
 from partitioner.errors import SpecError
 
 OURS = ("benchmarks.worker", "guard.py", "benchmarks.servers.emulated")
 """In the commands of what agents start."""
-AGENT = "ray::_Resident"
+AGENT = "ray::Resident"
 RAY = ("raylet", "ray::", "ray.scripts", "log_monitor")
 
 
@@ -69,9 +70,8 @@ def test_agents_are_placed_called_and_lost(cluster, monkeypatch):
         refused.stop()  # again, as a crew does
 
         impossible = hosts.place(replace(agent("impossible"), cpu_slice=(2.0, 1.0)), host="a")
-        with pytest.raises(BenchmarkError, match="impossible on host a - the agent cannot be made: .*slice of the CPU"):
+        with pytest.raises(BenchmarkError, match=r"impossible on host a - the agent cannot be made: .*slice of the CPU"):
             impossible.start()
-        impossible.stop()
 
         spread = [hosts.place(agent(f"spread {i}")) for i in range(4)]
         assert sorted(handle.host for handle in spread) == ["a", "a", "b", "b"]
@@ -93,7 +93,7 @@ def test_agents_are_placed_called_and_lost(cluster, monkeypatch):
         (process,) = a.running(AGENT)
         assert a.running(*OURS)
         os.kill(process, signal.SIGSTOP)  # a host that hangs
-        monkeypatch.setattr("benchmarks.runner.ray_hosts._CALL_S", 0.3)
+        monkeypatch.setattr("benchmarks.runner.ray_agents._CALL_S", 0.3)
         with pytest.raises(HostError, match=r"one on host a - no answer to 'poll' in 0.3 s"):
             handle.poll()
         with pytest.raises(HostError, match="no answer to 'poll'"):  # known from then on
@@ -113,7 +113,8 @@ def test_agents_are_placed_called_and_lost(cluster, monkeypatch):
 def test_nothing_is_left_when_the_user_is_killed(cluster):
     program = f"""
 from benchmarks import run
-from benchmarks.runner.ray_hosts import HostError, RayHosts
+from benchmarks.runner.ray_agents import HostError
+from benchmarks.runner.ray_hosts import RayHosts
 run("3g+3g", servers="emulated", repeats=1, duration_s=600, warmup_s=0.2, hosts=RayHosts({cluster.address!r}))
 """
     a, b = cluster.nodes.values()

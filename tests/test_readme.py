@@ -30,7 +30,7 @@ def test_the_programs_run(monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(ROOT / "examples")
     names = {"frame": pd.DataFrame([{"name": "chat", "profile": "3g.40gb", "count": 2}])}
     programs = blocks("python")
-    assert len(programs) == 7
+    assert len(programs) == 8
     (tmp_path / "mine.csv").write_text(Calibration.default().to_csv(), encoding="utf-8")
     for number, program in enumerate(programs):
         program = program.replace("mine.csv", str(tmp_path / "mine.csv"))  # noqa: PLW2901

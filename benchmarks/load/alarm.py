@@ -45,7 +45,7 @@ class Alarm:
 
     def set(self, at_s: float) -> None:
         """Ring at `at_s`, or at once where that is past; an alarm set before is forgotten."""
-        if self._fd < 0:
+        if self._fd < 0 or _LIBC is None:
             if self._handle:
                 self._handle.cancel()
             self._handle = self._loop.call_at(at_s, self._ring)
@@ -72,12 +72,12 @@ class Alarm:
 
 def _timerfd() -> int:
     """Return the descriptor of a new timer; -1 where the system has none, or none left."""
-    if not sys.platform.startswith("linux"):
+    if _LIBC is None:
         return -1
     return int(_LIBC.timerfd_create(_CLOCK_MONOTONIC, _TFD_NONBLOCK_CLOEXEC))
 
 
-_LIBC = ctypes.CDLL(None)
+_LIBC = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
 
 
 async def sleep_until(at_s: float) -> None:

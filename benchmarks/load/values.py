@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -36,6 +37,16 @@ class Rules:
     confidence: float = 0.99
     max_slip_ms: float = 5.0
 
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.min_duration_s) and self.min_duration_s >= 0):
+            raise SpecError(f"rules - a run of {self.min_duration_s:g} s cannot be waited for; give min_duration_s=, 0 or more")
+        if self.latency_bound_ms is not None and not self.latency_bound_ms > 0:
+            raise SpecError(f"rules - no latency keeps a bound of {self.latency_bound_ms:g} ms; give more than 0, or none")
+        if not (0 < self.percentile < 1 and 0.5 <= self.confidence < 1):
+            raise SpecError(
+                f"rules - percentile {self.percentile:g}, confidence {self.confidence:g}; give shares, as 0.99 and 0.99"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -67,6 +78,13 @@ class Load:
             raise SpecError(f"mode {self.mode!r} is unknown; known: {', '.join(MODES)}")
         if self.mode == "server" and self.rate_per_s is None:
             raise SpecError("mode server - no rate is given; give rate_per_s=, queries a second")
+        for name in ("batch", "concurrency", "samples_per_query"):
+            if getattr(self, name) < 1:
+                raise SpecError(f"mode {self.mode} - {name} is {getattr(self, name)}; give 1 or more")
+        if not self.timeout_s > 0:
+            raise SpecError(
+                f"mode {self.mode} - no request is answered within {self.timeout_s:g} s; give timeout_s=, more than 0"
+            )
 
 
 class System(Protocol):

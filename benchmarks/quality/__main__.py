@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description="How far measurements can be trusted.")
     parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join(_TITLES)} (all)")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each run [s]")
+    parser.add_argument("--repeats", type=int, default=3, help="of each run, of which the best counts")
     parser.add_argument("--seed", type=int, default=0, help="of the arrivals")
     given = parser.parse_args(arguments)
     if unknown := set(given.what) - set(_TITLES):
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(head(shlex.join(arguments), program="benchmarks.quality", packages=_PACKAGES))
         for what in given.what or _TITLES:
-            figures = list(measures[what](given.seconds, seed=given.seed))
+            figures = list(measures[what](given.seconds, repeats=given.repeats, seed=given.seed))
             holds &= all(figure.holds for figure in figures)
             print(f"\n{_TITLES[what]}\n\n{_table(figures, against='LoadGen' if what == 'engines' else 'truth')}")
     except PartitionerError as error:

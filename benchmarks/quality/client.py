@@ -72,7 +72,7 @@ def _closed_loop(
     alone_per_s, *others = (_together_per_s(best(number, in_flight, cores if number == 1 else ())) for number in numbers)
     case = f"closed loop, {in_flight} in flight"
     yield Bounded(case, "answered [1/s]", alone_per_s, RATE_PER_S, least=True)
-    yield Bounded(case, "share of the server's most", alone_per_s / max(alone_per_s, *others), SHARE_OF_SERVER, least=True)
+    yield Bounded(case, "share of the server's most", alone_per_s / max([alone_per_s, *others]), SHARE_OF_SERVER, least=True)
 
 
 def _together_per_s(logs: Sequence[RequestLog]) -> float:

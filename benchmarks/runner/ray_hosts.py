@@ -12,55 +12,21 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.load.values import Load
-from benchmarks.runner.agent import Agent, AgentTask, Outcome, Prepared
+from benchmarks.runner.agent import AgentTask
 from benchmarks.runner.hosts import Handle
-from partitioner.errors import PartitionerError, SpecError, did_you_mean
+from benchmarks.runner.ray_agents import FIRST_S, Node, RayHandle, Resident, answer, last_line, losses
+from partitioner.errors import SpecError, did_you_mean
 
 _CONNECT_S = 10.0  # for the head's port to take a connection
-_FIRST_S = 90.0  # for a node's first process: it imports what is needed
-_CALL_S = 20.0  # for an answer that needs no work
-_BRING_S = 180.0  # for the log of a run, which may be large
-_MARGIN_S = 90.0  # beside what starting a server may take, e.g. writing the graph of its model
-_STOP_S = 45.0  # for a load generator and a server to end, which are killed before that
 _CALLS = 8  # of one agent at the same time: it answers and can be stopped while it starts something
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": "^"}
 """Settings that Ray reads when it is imported: reports to nobody, and nothing on standard output, where results may go; what
 Ray would print there of dead nodes is said by `HostError`."""
-
-
-class HostError(BenchmarkError):
-    """A host is lost, or an agent on it: it died, hangs, or cannot be reached."""
-
-
-@dataclass(slots=True)
-class _Node:
-    """A node of the cluster.
-
-    Parameters
-    ----------
-    identifier : Ray's.
-    label : what it is called in results.
-    names : all by which it may be asked for.
-    cpus : that Ray knows of.
-    alive : as Ray saw it last.
-    text : what it is, as one line; empty until it was looked at.
-    agents : those that are on it now.
-    """
-
-    identifier: str
-    label: str
-    names: tuple[str, ...]
-    cpus: float
-    alive: bool
-    text: str = ""
-    agents: list[_RayHandle] = field(default_factory=list)
 
 
 class RayHosts:
@@ -90,7 +56,7 @@ class RayHosts:
         self._ray = _import_ray()
         self._ours = not self._ray.is_initialized()
         self._lock = threading.Lock()
-        self._nodes: dict[str, _Node] = {}
+        self._nodes: dict[str, Node] = {}
         if self._ours:
             _connect(self._ray, address or "auto")
 
@@ -116,10 +82,10 @@ class RayHosts:
             self._look()
             node = self._choose(task.name, host)
             if not node.alive:
-                handle = _RayHandle(self._ray, None, node, task)
+                handle = RayHandle(self._ray, None, node, task)
             else:
                 self._examine(node)
-                handle = _RayHandle(self._ray, self._actor(node, task), node, task)
+                handle = RayHandle(self._ray, self._actor(node, task), node, task)
             node.agents.append(handle)
             return handle
 
@@ -150,9 +116,11 @@ class RayHosts:
 
     def _look(self) -> None:
         """Read which nodes there are, and which of them are alive."""
-        with _losses("the head of the Ray cluster", "list its nodes"):
+        with losses(self._ray, "the head of the Ray cluster", "list its nodes"):
             rows = self._ray.nodes()
         shared = [row["NodeManagerHostname"] for row in rows if row["Alive"]]
+        for node in self._nodes.values():
+            node.alive = False
         for row in rows:
             known = self._nodes.get(row["NodeID"])
             if known is not None:
@@ -160,7 +128,7 @@ class RayHosts:
             elif row["Alive"]:
                 self._nodes[row["NodeID"]] = _node(row, alone=shared.count(row["NodeManagerHostname"]) == 1)
 
-    def _choose(self, who: str, host: str | None) -> _Node:
+    def _choose(self, who: str, host: str | None) -> Node:
         alive = [node for node in self._nodes.values() if node.alive]
         if host is None:
             if not alive:
@@ -173,12 +141,12 @@ class RayHosts:
             raise SpecError(f"{who} - host {host!r} is no node of the Ray cluster; {right}")
         return min([node for node in named if node.alive] or named, key=_crowd)
 
-    def _examine(self, node: _Node) -> None:
+    def _examine(self, node: Node) -> None:
         """Check once that a node can run agents, and learn what it is."""
         if node.text:
             return
         look = self._ray.remote(num_cpus=0, max_retries=0)(_look_around()).options(**self._on(node))
-        found: dict[str, str] = _answer(self._ray, look.remote, _FIRST_S, f"host {node.label}", "start a process")
+        found: dict[str, str] = answer(self._ray, look.remote, FIRST_S, f"host {node.label}", "start a process")
         ours, theirs = version("gpu-partitioner"), found.get("version")
         if theirs is None:
             raise BenchmarkError(
@@ -191,155 +159,15 @@ class RayHosts:
             )
         node.text = found["text"]
 
-    def _actor(self, node: _Node, task: AgentTask) -> Any:
-        kind = self._ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=_CALLS)(_Resident)
-        with _losses(f"host {node.label}", "make an agent"):
+    def _actor(self, node: Node, task: AgentTask) -> Any:
+        kind = self._ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=_CALLS)(Resident)
+        with losses(self._ray, f"host {node.label}", "make an agent"):
             return kind.options(**self._on(node)).remote(task)
 
-    def _on(self, node: _Node) -> dict[str, Any]:
+    def _on(self, node: Node) -> dict[str, Any]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node.identifier, soft=False)}
-
-
-class _Resident(Agent):
-    """An agent in a process of Ray, from which its children inherit nothing that slows them down."""
-
-    def __init__(self, task: AgentTask) -> None:
-        with contextlib.suppress(PermissionError):  # without it: ray start with RAY_worker_niceness=0
-            os.setpriority(os.PRIO_PROCESS, 0, 0)
-        super().__init__(task)
-
-    def start(self) -> dict[str, str]:
-        _all_threads()
-        return super().start()
-
-    def prepare(self, load: Load, warmup_s: float) -> Prepared:
-        _all_threads()
-        return super().prepare(load, warmup_s)
-
-
-def _all_threads() -> None:
-    """Take away the limit of one thread that Ray sets in every call of an actor without CPUs of its own."""
-    os.environ.pop("OMP_NUM_THREADS", None)
-
-
-class _RayHandle:
-    """An agent on a node; every call ends in time, with an answer or with an error that names the host.
-
-    Once it is lost it stays lost: later calls raise the same at once. A loss in `start` is kept for `prepare`, which is where
-    it fails the one instance.
-    """
-
-    def __init__(self, ray: Any, actor: Any, node: _Node, task: AgentTask) -> None:
-        self.host = node.label
-        self._ray, self._actor, self._node, self._task = ray, actor, node, task
-        self._who = f"{task.name} on host {node.label}"
-        self._lost: HostError | None = None
-        if actor is None:
-            self._lost = HostError(
-                f"{self._who} - its node was lost; bring it back (ray start --address=<head>:6379), and resume"
-            )
-        self._stopping = threading.Lock()
-
-    def start(self) -> dict[str, str]:
-        server_s = 0.0 if self._task.server is None else self._task.server.timeout_s
-        try:
-            facts: dict[str, str] = self._call("start", server_s + _FIRST_S + _MARGIN_S)
-        except HostError:
-            return {}
-        return facts
-
-    def prepare(self, load: Load, warmup_s: float) -> Prepared:
-        prepared: Prepared = self._call("prepare", _BRING_S + warmup_s, load, warmup_s)
-        return prepared
-
-    def clock(self) -> float:
-        return float(self._call("clock", _CALL_S))
-
-    def begin(self, at_s: float) -> None:
-        self._call("begin", _CALL_S, at_s)
-
-    def poll(self) -> tuple[int, bool]:
-        samples, over = self._call("poll", _CALL_S)
-        return samples, over
-
-    def outcome(self) -> Outcome:
-        outcome: Outcome = self._call("outcome", _BRING_S)
-        return outcome
-
-    def server_died(self) -> str | None:
-        died: str | None = self._call("server_died", _CALL_S)
-        return died
-
-    def logs(self) -> dict[str, bytes]:
-        logs: dict[str, bytes] = self._call("logs", _BRING_S)
-        return logs
-
-    def stop(self) -> None:
-        with self._stopping:
-            if self not in self._node.agents:
-                return
-            try:
-                if self._lost is None:
-                    self._call("stop", _STOP_S)
-            finally:  # what the agent left behind ends with it: pipes tie it to its process
-                self._node.agents.remove(self)
-                if self._actor is not None:
-                    with contextlib.suppress(Exception):  # a cluster that is gone has killed it already
-                        self._ray.kill(self._actor)
-
-    def _call(self, method: str, longest_s: float, *arguments: Any) -> Any:
-        if self._lost is not None:
-            raise HostError(str(self._lost)) from self._lost
-        try:
-            return _answer(self._ray, lambda: getattr(self._actor, method).remote(*arguments), longest_s, self._who, method)
-        except HostError as error:
-            self._lost = error
-            raise
-
-
-def _answer(ray: Any, ask: Callable[[], Any], longest_s: float, who: str, what: str) -> Any:
-    """Return what Ray brings back; raise our own errors as they were raised there, and the loss of a host as `HostError`."""
-    from ray.exceptions import GetTimeoutError, RayTaskError
-
-    with _losses(who, what):
-        try:
-            return ray.get(ask(), timeout=longest_s)
-        except GetTimeoutError as error:
-            raise HostError(
-                f"{who} - no answer to {what!r} in {longest_s:g} s; the host hangs or its network is cut: look at it, and resume"
-            ) from error
-        except RayTaskError as error:
-            if isinstance(error.cause, PartitionerError):
-                raise error.cause from error
-            raise BenchmarkError(f"{who} - {what!r} failed: {type(error.cause).__name__}: {error.cause}") from error
-
-
-@contextlib.contextmanager
-def _losses(who: str, what: str) -> Iterator[None]:
-    """Turn what Ray raises when something of it is gone into `HostError`."""
-    from ray.exceptions import ActorDiedError, NodeDiedError, RayError
-
-    try:
-        yield
-    except PartitionerError:
-        raise
-    except (ActorDiedError, NodeDiedError) as error:
-        if isinstance(error, ActorDiedError) and error.actor_init_failed:
-            raise BenchmarkError(f"{who} - the agent cannot be made: {_last_line(error)}") from error
-        raise HostError(
-            f"{who} - it was lost: the agent's process or its node died. Look at the host (out of memory, ray status), and resume"
-        ) from error
-    except (RayError, ConnectionError, RuntimeError) as error:
-        raise HostError(
-            f"{who} - {what!r} failed: {type(error).__name__}: {_last_line(error)}; look at the host, and resume"
-        ) from error
-
-
-def _last_line(error: Exception) -> str:
-    """Return where an error comes from: texts of Ray begin with the outermost one."""
-    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
 
 
 def _look_around() -> Callable[[], dict[str, str]]:
@@ -360,14 +188,14 @@ def _look_around() -> Callable[[], dict[str, str]]:
     return look
 
 
-def _node(row: Mapping[str, Any], *, alone: bool) -> _Node:
+def _node(row: Mapping[str, Any], *, alone: bool) -> Node:
     """Return a node from Ray's list; its label is the name it was given, else that of its host."""
     address, host, given = row["NodeManagerAddress"], row["NodeManagerHostname"], row.get("NodeName") or ""
     label = given if given and given != address else host if alone else f"{host}-{row['NodeID'][:8]}"
-    return _Node(row["NodeID"], label, (label, given, host, address, row["NodeID"]), row["Resources"].get("CPU", 0.0), alive=True)
+    return Node(row["NodeID"], label, (label, given, host, address, row["NodeID"]), row["Resources"].get("CPU", 0.0), alive=True)
 
 
-def _crowd(node: _Node) -> float:
+def _crowd(node: Node) -> float:
     return (len(node.agents) + 1) / (node.cpus or 1)
 
 
@@ -388,13 +216,13 @@ def _connect(ray: Any, address: str) -> None:
     terminated = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # whatever Ray and its client raise: there is no cluster
+    except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
         raise BenchmarkError(
-            f"Ray cluster at {address!r} - cannot be used: {type(error).__name__}: {_last_line(error)}; start one with `ray start --head`,"
-            " with the same versions of Python and Ray as here, and give its address"
+            f"Ray cluster at {address!r} - cannot be used: {type(error).__name__}: {last_line(error)}; start one with"
+            " `ray start --head`, with the same versions of Python and Ray as here, and give its address"
         ) from error
     finally:
-        if threading.current_thread() is threading.main_thread():
+        if terminated is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, terminated)  # Ray takes it for itself
 
 
