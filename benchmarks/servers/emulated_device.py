@@ -9,10 +9,9 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.models.model import BenchModel, Tensor
+from benchmarks.models.model import BenchModel
 from partitioner.errors import SpecError
 
 if TYPE_CHECKING:
@@ -175,19 +174,12 @@ class EmulatedDevice:
         """
         try:
             data = json.loads(text)
-            parts = {"model": _model(data["model"]), "service_ms": tuple(data["service_ms"]), "faults": Faults(**data["faults"])}
+            parts = {"model": BenchModel.from_data(data["model"]), "service_ms": tuple(data["service_ms"]), "faults": Faults(**data["faults"])}
             return EmulatedDevice(**data | parts)
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, SpecError):
                 raise
             raise SpecError(f"emulated device - {error!r}; EmulatedDevice.to_json writes what is wanted") from error
-
-
-def _model(data: Mapping[str, Any]) -> BenchModel:
-    tensors = {
-        side: tuple(Tensor(**part | {"shape": tuple(part["shape"])}) for part in data[side]) for side in ("inputs", "outputs")
-    }
-    return BenchModel(**dict(data) | tensors | {"file": Path(data["file"]) if data["file"] else None})
 
 
 @dataclass(frozen=True, slots=True)
