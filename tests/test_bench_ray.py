@@ -180,6 +180,12 @@ def test_no_cluster_answers():
                 RayHosts(f"{scheme}127.0.0.1:{taken.getsockname()[1]}")
 
 
+@pytest.mark.parametrize("address", ["ray://", "head:", ":6379", "head:ray"])
+def test_an_address_that_is_none(address):
+    with pytest.raises(SpecError, match=r"that is no address; right would be auto, host:6379 or ray://host:10001"):
+        RayHosts(address)
+
+
 def test_ray_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(BenchmarkError, match=r"pip install 'gpu-partitioner\[bench,ray\]'"):

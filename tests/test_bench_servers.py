@@ -275,7 +275,7 @@ def test_a_folder_of_its_own_goes_even_when_the_owner_is_killed(tmp_path):
     owner = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)})
     assert owner.stdout is not None
     assert owner.stdout.readline() == b"ready\n"
-    assert list(tmp_path.glob("gpu-partitioner-server-*/tritonserver.log"))
+    assert list(tmp_path.glob("gpu-partitioner-held-server-*/tritonserver.log"))
     owner.kill()
     owner.communicate()
     until(lambda: not processes_with(str(tmp_path)))
@@ -336,7 +336,7 @@ def test_a_folder_of_its_own_goes_with_it(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     server = TritonServer(task())
     server.start()
-    assert list(tmp_path.glob("gpu-partitioner-server-*/tritonserver.log"))
+    assert list(tmp_path.glob("gpu-partitioner-held-server-*/tritonserver.log"))
     server.stop()
     assert not list(tmp_path.iterdir())
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.errors import LoadGeneratorError
+from benchmarks.errors import BenchmarkError, LoadGeneratorError
 from benchmarks.load.log import RequestLog
 from benchmarks.load.values import Load
 from benchmarks.models.model import BenchModel, echo_of
 from benchmarks.runner.generator import LoadGenerator
 from benchmarks.servers import Server, ServerTask, server_for
 from benchmarks.servers.cores import cores_of_share, split_cores, threads_for, usable_cores
+from benchmarks.servers.scratch import Scratch
 from benchmarks.worker.session import load_log
 from benchmarks.worker.tasks import SystemTask, WorkerTask
 
@@ -95,13 +96,21 @@ class Agent:
     Parameters
     ----------
     task : what it is for.
+
+    Raises
+    ------
+    BenchmarkError
+        There is no place for its temporary files.
     """
 
     def __init__(self, task: AgentTask) -> None:
         self.task = task
         self._server: Server | None = None
         self._worker: LoadGenerator | None = None
-        self._folder = Path(tempfile.mkdtemp(prefix="gpu-partitioner-bench-"))
+        try:
+            self._scratch = Scratch("agent")
+        except OSError as error:
+            raise _no_place(task.name, error) from error
         self._stopped = False
         self._cores: tuple[int, ...] = ()  # that the model keeps to
         self._load_cores: tuple[int, ...] = ()
@@ -122,7 +131,8 @@ class Agent:
         self._server = server_for(
             replace(self.task.server, cores=self._cores, threads=threads_for(self._cores)) if self._cores else self.task.server
         )
-        self._server.start()
+        if not self._stopped:
+            self._server.start()
         if self._stopped:  # while it was starting
             self._server.stop()
         return dict(self._server.facts)
@@ -136,7 +146,10 @@ class Agent:
             It cannot be started, or its requests fail.
         """
         self._end_worker()
-        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        try:
+            folder = Path(tempfile.mkdtemp(dir=self._scratch.path))
+        except OSError as error:
+            raise _no_place(self.task.name, error) from error
         task = self.task
         source = SystemTask(
             kind=task.system,
@@ -149,6 +162,9 @@ class Agent:
         cores = self._cores if task.server is None else self._load_cores
         orders = WorkerTask(source, load, task.engine, warmup_s, str(folder), echo, cores)
         self._worker = LoadGenerator(task.name, orders, task.environment)
+        if self._stopped:  # while it was starting
+            self._end_worker()
+            raise LoadGeneratorError(f"{task.name}: the load generator was stopped before it was ready")
         ready = self._worker.ready(_READY_S + warmup_s)
         return Prepared(ready["facts"], ready["warm_per_s"], ready["ceiling_per_s"])
 
@@ -196,7 +212,7 @@ class Agent:
         self._end_worker()
         if self._server is not None:
             self._server.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._scratch.remove()
 
     def _require_worker(self) -> LoadGenerator:
         if self._worker is None:
@@ -205,5 +221,11 @@ class Agent:
 
     def _end_worker(self) -> None:
         if self._worker is not None:
-            self._worker.end()
-            self._worker = None
+            worker, self._worker = self._worker, None
+            worker.end()
+            shutil.rmtree(worker.task.folder, ignore_errors=True)
+
+
+def _no_place(name: str, error: OSError) -> BenchmarkError:
+    why = error.strerror or str(error)
+    return BenchmarkError(f"{name}: no temporary folder can be made: {why}; make room, or set TMPDIR to a folder with room")

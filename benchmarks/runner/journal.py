@@ -105,7 +105,8 @@ class Journal:
         try:
             for instance, files in logs.items():
                 folder = path.parent / "logs" / f"repeat-{number}" / instance
-                folder.mkdir(parents=True, exist_ok=True)
+                if files:
+                    folder.mkdir(parents=True, exist_ok=True)
                 for name, content in files.items():
                     (folder / name).write_bytes(content)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,8 @@ def measure(members: Sequence[Member], *, warmup_s: float, sampler: Sampler, see
     seed : of the repeat, for the record.
     watch : told how far the repeat is.
     """
-    with ThreadPoolExecutor(len(members), thread_name_prefix="instance") as pool:
+    pool = ThreadPoolExecutor(len(members), thread_name_prefix="instance")
+    try:
         prepared = _each(pool, lambda m: m.handle.prepare(m.load, warmup_s), members)
         usable = [m for m in members if not isinstance(prepared[m.instance.name], BenchmarkError)]
         offsets = _each(pool, _offset_s, usable)
@@ -66,6 +67,8 @@ def measure(members: Sequence[Member], *, warmup_s: float, sampler: Sampler, see
         finally:
             metrics = sampler.stop()
         outcomes = _each(pool, _outcome, usable)
+    finally:  # after Ctrl-C threads may still wait for a warm-up: they end when the agents do, which is not up to us
+        pool.shutdown(wait=False, cancel_futures=True)
     return _repeat(members, prepared, outcomes, offsets, metrics, began=began, seed=seed)
 
 

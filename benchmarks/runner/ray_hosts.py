@@ -43,6 +43,8 @@ class RayHosts:
 
     Raises
     ------
+    SpecError
+        The address is none.
     BenchmarkError
         Ray is not installed, or no cluster answers there.
 
@@ -229,8 +231,10 @@ def _connect(ray: Any, address: str) -> None:
 def _require_listener(address: str) -> None:
     """Check that a port answers; Ray itself would try for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not host or not port.isdecimal():
+    if ":" not in address:  # auto
         return
+    if not host or not port.isdecimal():
+        raise SpecError(f"Ray cluster at {address!r} - that is no address; right would be auto, host:6379 or ray://host:10001")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
     except (OSError, OverflowError) as error:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
 
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, IncomparableError
 from benchmarks.gpus import sampler_for
 from benchmarks.results import Metadata, Repeat, Result
 from benchmarks.runner.casting import Measurement
@@ -81,7 +81,7 @@ def run_study(
     measurements = [_measurement(study, *each, calibration) for each in study]
     for measurement in measurements:
         measurement.tasks()  # complains about everything before anything is started
-        _ = measurement.latency_bound_ms
+        _ = measurement.latency_bound_ms, measurement.batch
     journal = None if out is None else Journal(out)
     if journal is not None:
         journal.begin(study)
@@ -181,7 +181,7 @@ class _Run:
         found: dict[int, Result] = {}
         for number in range(1, study.repeats + 1):
             known = None if self.journal is None else self.journal.repeat(key, number)
-            if known is not None:
+            if known is not None and _whole(known.repeats[0]):
                 found[number] = known
                 self.told.done(_repeat_s(self.measurement))
         missing = [number for number in range(1, study.repeats + 1) if number not in found]
@@ -201,15 +201,18 @@ class _Run:
         """Measure repeats with one crew, until all are there or one of its instances fails; return what is left."""
         measurement = self.measurement
         with crew(measurement, self.hosts) as members:
+            how = self._metadata(members)
+            for known in found.values():
+                _require_alike(known.metadata, how)
             if rates is None and measurement.mode == "server":
                 rates = self._given_rates() or self._search(members).rates_per_s
             for done, number in enumerate(missing, 1):
                 repeat = self._repeat(members, number, rates or {})
-                found[number] = Result(self._metadata(members), (repeat,))
+                found[number] = Result(how, (repeat,))
                 if self.journal is not None:
                     self.journal.record(measurement.key, number, found[number], members.logs())
                 self.told.done(_repeat_s(measurement))
-                if any(not run.queries for run in repeat.instances):  # not measured at all: a new crew for the next one
+                if not _whole(repeat) or members.lost():  # a new crew for the next one
                     return missing[done:], rates
         return [], rates
 
@@ -261,6 +264,25 @@ class _Run:
             rules=asdict(measurement.rules),
             software=_software(members.facts),
             host=dict(self.hosts.describe()),
+        )
+
+
+def _whole(repeat: Repeat) -> bool:
+    """Whether every instance was measured, be it valid or not; what was not is measured again when a study is resumed."""
+    return all(run.queries for run in repeat.instances)
+
+
+def _require_alike(before: Metadata, now: Metadata) -> None:
+    """Refuse to add repeats to those that were measured on something else: their mean would be of nothing."""
+    kinds = sorted(set(before.host.values())), sorted(set(now.host.values()))  # on other nodes of the same kind is alike
+    differences = [f"device: {before.device!r} then, {now.device!r} now"] if before.device != now.device else []
+    differences += [f"host: {kinds[0]} then, {kinds[1]} now"] if kinds[0] != kinds[1] else []
+    for name in sorted(before.software.keys() & now.software.keys()):
+        if before.software[name] != now.software[name]:
+            differences.append(f"{name}: {before.software[name]} then, {now.software[name]} now")
+    if differences:
+        raise IncomparableError(
+            f"{now.scenario} - its first repeats were measured otherwise; measure it anew in another folder", differences
         )
 
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.models.model import BenchModel
 from partitioner.errors import SpecError
@@ -174,8 +173,8 @@ class EmulatedDevice:
         """
         try:
             data = json.loads(text)
-            parts = {"model": BenchModel.from_data(data["model"]), "service_ms": tuple(data["service_ms"]), "faults": Faults(**data["faults"])}
-            return EmulatedDevice(**data | parts)
+            model, faults = BenchModel.from_data(data["model"]), Faults(**data["faults"])
+            return EmulatedDevice(**data | {"model": model, "service_ms": tuple(data["service_ms"]), "faults": faults})
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, SpecError):
                 raise

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.errors import ServerError
 from benchmarks.servers.guarded import Guarded
+from benchmarks.servers.scratch import Scratch
 
 
 class OwnProcess:
@@ -23,7 +22,8 @@ class OwnProcess:
 
     def __init__(self, who: str, folder: str) -> None:
         self._who, self._given = who, folder
-        self._folder: Path | None = None
+        self._folder = Path(folder)
+        self._scratch: Scratch | None = None
         self._process: Guarded | None = None
         self._stopped = threading.Event()
         self._changing = threading.Lock()  # a stop waits for the process that is being started, and then ends it
@@ -55,7 +55,9 @@ class OwnProcess:
             It cannot be made.
         """
         try:
-            self._folder = Path(self._given or tempfile.mkdtemp(prefix="gpu-partitioner-server-")).resolve()
+            if not self._given:
+                self._scratch = Scratch("server")
+            self._folder = (self._scratch.path if self._scratch else self._folder).resolve()
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ServerError(
@@ -91,7 +93,7 @@ class OwnProcess:
                 environment=environment,
                 cores=cores,
                 shared=shared,
-                scratch=None if self._given else self._folder,
+                scratch=self._scratch.path if self._scratch else None,
                 grace_s=grace_s,
             )
 
@@ -112,5 +114,5 @@ class OwnProcess:
         with self._changing:
             if self._process is not None:
                 self._process.stop()
-        if self._folder is not None and not self._given:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._scratch is not None:
+            self._scratch.remove()
