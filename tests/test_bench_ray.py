@@ -72,6 +72,8 @@ def test_agents_are_placed_called_and_lost(cluster, monkeypatch):
         impossible = hosts.place(replace(agent("impossible"), cpu_slice=(2.0, 1.0)), host="a")
         with pytest.raises(BenchmarkError, match=r"impossible on host a - the agent cannot be made: .*slice of the CPU"):
             impossible.start()
+        with pytest.raises(BenchmarkError, match="the agent cannot be made"):
+            impossible.stop()  # and makes room all the same
 
         spread = [hosts.place(agent(f"spread {i}")) for i in range(4)]
         assert sorted(handle.host for handle in spread) == ["a", "a", "b", "b"]

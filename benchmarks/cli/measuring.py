@@ -219,13 +219,14 @@ def _study(scenarios: list[str] | None, options: dict[str, Any]) -> Study:
 def _rates(given: Sequence[str] | None) -> dict[str, float] | None:
     if not given:
         return None
-    pairs = [text if "=" in text else f"*={text}" for text in given]
     rates = {}
-    for name, text in _pairs(pairs, "--rate", "N").items():
-        try:
-            rates[name] = float(text)
-        except ValueError as error:
-            raise SpecError(f"--rate {name}={text!r} - is not a number of queries a second; write e.g. --rate 1g=20") from error
+    for text in given:
+        for name, number in _pairs([text if "=" in text else f"*={text}"], "--rate", "N").items():
+            try:
+                rates[name] = float(number)
+            except ValueError as error:
+                wrong = f"--rate {text!r} - {number!r} is no number of queries a second"
+                raise SpecError(f"{wrong}; write e.g. --rate 20 or --rate 1g=20") from error
     return rates
 
 
@@ -255,9 +256,11 @@ def _hosts(address: str | None) -> Iterator[Hosts | None]:
 
 @contextmanager
 def _kept(folder: Path) -> Iterator[None]:
-    """Say where what was measured is, whatever stops the run."""
+    """Say where what was measured is, whatever stops the run; after bad input, nothing was begun."""
     try:
         yield
+    except ValueError:
+        raise
     except BaseException:
         if (folder / "study.json").exists():
             note(f"what was measured is kept; go on with: partitioner bench resume {folder}")

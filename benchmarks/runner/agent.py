@@ -135,7 +135,7 @@ class Agent:
             self._server.start()
         if self._stopped:  # while it was starting
             self._server.stop()
-        return dict(self._server.facts)
+        return self._facts()
 
     def prepare(self, load: Load, warmup_s: float) -> Prepared:
         """Start a load generator, let it warm the system up, and return when it waits for the start.
@@ -166,7 +166,8 @@ class Agent:
             self._end_worker()
             raise LoadGeneratorError(f"{task.name}: the load generator was stopped before it was ready")
         ready = self._worker.ready(_READY_S + warmup_s)
-        return Prepared(ready["facts"], ready["warm_per_s"], ready["ceiling_per_s"])
+        facts = {**ready["facts"], **self._facts()}  # what the server is known to be counts more than what it calls itself
+        return Prepared(facts, ready["warm_per_s"], ready["ceiling_per_s"])
 
     def clock(self) -> float:
         """Return the time of this host [s]."""
@@ -194,6 +195,9 @@ class Agent:
         failures = tuple((str(text), int(count)) for text, count in done["failures"])
         log = load_log(Path(worker.task.folder) / "requests.npz", failures)
         return Outcome(log, done["load"]["rate_per_s"], done["verdict"], in_process=self.task.server is None)
+
+    def _facts(self) -> dict[str, str]:
+        return {} if self._server is None else dict(self._server.facts)
 
     def server_died(self) -> str | None:
         """Return what became of the server where it no longer runs, and what to do; None where it does."""

@@ -65,6 +65,15 @@ def settle(scenario: Scenario, *, servers: str, device: str | None) -> tuple[Sce
     return _matched(scenario, reading, places), "gpu"
 
 
+def driver_version() -> str | None:
+    """Return the version of NVIDIA's driver on this machine; None where there is none."""
+    try:
+        with NvmlTarget() as target:
+            return target.status().driver_version
+    except TargetError:
+        return None
+
+
 def _places(target: NvmlTarget, gpu: GpuReading) -> list[_Place]:
     """Return the instances of one GPU, or the GPU itself where MIG is off."""
     if not gpu.mig:

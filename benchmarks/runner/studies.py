@@ -17,7 +17,7 @@ from benchmarks.gpus import sampler_for
 from benchmarks.results import Metadata, Repeat, Result
 from benchmarks.runner.casting import Measurement
 from benchmarks.runner.crew import Crew, crew
-from benchmarks.runner.devices import settle
+from benchmarks.runner.devices import driver_version, settle
 from benchmarks.runner.hosts import Hosts, LocalHosts
 from benchmarks.runner.journal import Journal
 from benchmarks.runner.searching import TOLERANCE, MaxRate, search
@@ -164,6 +164,9 @@ class _Run:
         self, measurement: Measurement, hosts: Hosts, journal: Journal | None, dcgm_url: str | None, told: _Told
     ) -> None:
         self.measurement, self.hosts, self.journal, self.told = measurement, hosts, journal, told
+        self._before: list[Metadata] = []  # of repeats that an earlier process measured
+        driver = driver_version() if measurement.device == "gpu" and measurement.study.servers != "external" else None
+        self.driver = {} if driver is None else {"driver": driver}
         self.sampler = sampler_for(measurement.scenario.instances, device=measurement.device, dcgm_url=dcgm_url)
 
     def rates(self, tolerance: float) -> MaxRate:
@@ -184,6 +187,7 @@ class _Run:
             if known is not None and _whole(known.repeats[0]):
                 found[number] = known
                 self.told.done(_repeat_s(self.measurement))
+        self._before = [known.metadata for known in found.values()]
         missing = [number for number in range(1, study.repeats + 1) if number not in found]
         rates: Mapping[str, float] | None = _rates_of(next(iter(found.values()))) if found else None
         while missing:
@@ -202,8 +206,8 @@ class _Run:
         measurement = self.measurement
         with crew(measurement, self.hosts) as members:
             how = self._metadata(members)
-            for known in found.values():
-                _require_alike(known.metadata, how)
+            for before in self._before:
+                _require_alike(before, how)
             if rates is None and measurement.mode == "server":
                 rates = self._given_rates() or self._search(members).rates_per_s
             for done, number in enumerate(missing, 1):
@@ -262,7 +266,7 @@ class _Run:
             concurrency=measurement.concurrency,
             seed=study.seed,
             rules=asdict(measurement.rules),
-            software=_software(members.facts),
+            software=_software(members.facts) | self.driver,
             host=dict(self.hosts.describe()),
         )
 
@@ -302,5 +306,5 @@ def _software(facts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     for server in facts.values():
-        found.update({key: server[key] for key in ("triton", "driver", "cuda") if key in server})
+        found.update({key: server[key] for key in ("triton", "onnxruntime", "torch") if key in server})
     return found

@@ -140,15 +140,19 @@ class Study:
         for key in self.rate_per_s or ():
             if key not in known:
                 raise ValueError(f"rate_per_s: {key!r} is no instance, profile or model of the study; {did_you_mean(key, known)}")
+        if self.rate_per_s is not None and "server" not in self.modes:
+            raise ValueError(
+                f"rate_per_s is of mode server, and the modes are {', '.join(self.modes)}; add server, or leave it out"
+            )
         for key in self.latency_ms or ():
             if key not in (ALL, *self.models):
                 raise ValueError(f"latency_ms: {key!r} is no model of the study; models are {', '.join(self.models)}")
 
     def _check_addresses(self) -> None:
-        if (self.servers == "external") != bool(self.addresses):
-            raise ValueError(
-                f"servers are {self.servers!r} with {len(self.addresses)} addresses; only external ones have addresses"
-            )
+        if self.servers == "external" and not self.addresses:
+            raise ValueError("servers are 'external' without addresses; give the host:port of each instance's server")
+        if self.servers != "external" and self.addresses:
+            raise ValueError(f"servers are {self.servers!r}, which we start, with addresses; only external ones have addresses")
         known: set[str] = set()
         for scenario in self.scenarios:
             for instance in scenario.instances:

@@ -42,7 +42,7 @@ class EmulatedServer:
     @property
     def facts(self) -> Mapping[str, str]:
         """What it emulates, and that it does no more than that."""
-        return {"server": LABEL, "address": self.address, "emulates": self.device.name, "service_times": self.device.source}
+        return {"server": LABEL, "emulates": self.device.name, "service_times": self.device.source}
 
     @property
     def alive(self) -> bool:

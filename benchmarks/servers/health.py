@@ -21,11 +21,12 @@ def _get(host: str, port: int, path: str) -> tuple[int, bytes]:
         connection.close()
 
 
-def server_name(host: str, port: int) -> str | None:
-    """Return the name a server gives itself; None where nothing of this protocol answers."""
+def server_name(host: str, port: int) -> tuple[str, str] | None:
+    """Return the name that a server gives itself and its version; None where nothing of this protocol answers."""
     status, body = _get(host, port, "/v2")
     try:
-        return str(json.loads(body)["name"]) if status == http.HTTPStatus.OK else None
+        said = json.loads(body) if status == http.HTTPStatus.OK else None
+        return None if said is None else (str(said["name"]), str(said["version"]))
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -84,7 +84,6 @@ class TritonServer:
         """What is known of it: device, cores, copies of the model, and what the model's program says it runs on."""
         known = {
             "server": "tritonserver",
-            "address": self.address,
             "cuda_visible_devices": self.task.cuda_visible_devices or "",
             "cores": ",".join(map(str, self._cores or usable_cores())),
             "processes": str(self.task.processes),
@@ -151,24 +150,23 @@ class TritonServer:
                 grace_s=_GRACE_S,
                 shared=prefix,
             )
-            if self._wait(identity, deadline):
-                self._told = _told(self._process.log_text())
+            if version := self._wait(identity, deadline):
+                self._told = {"triton": version} | _told(self._process.log_text())
                 return
             why = self._why()
             if not why.port_taken or attempt == _ATTEMPTS or self.task.grpc_port or self.task.http_port:
                 raise ServerError(f"{self._who} - {why.text}", self.log_tail())
 
-    def _wait(self, identity: str, deadline: float) -> bool:
-        """Wait until the server serves; return False where it ended or the time is over."""
+    def _wait(self, identity: str, deadline: float) -> str:
+        """Wait until the server serves and return its version; empty where it ended or the time is over."""
         while self.alive and time.monotonic() < deadline:
-            if server_name(HOST, self._ports.http) == identity and all(
-                is_ready(HOST, self._ports.http, model) for model in self._models
-            ):
-                return True
+            name, version = server_name(HOST, self._ports.http) or ("", "")
+            if name == identity and all(is_ready(HOST, self._ports.http, model) for model in self._models):
+                return version
             self._process.require_wanted()
             time.sleep(_LOOK_S)
         self._process.require_wanted()
-        return False
+        return ""
 
     def _why(self) -> Reason:
         log, status = self._process.log_text(), self._process.status
