@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from benchmarks.runner import resume as resume
     from benchmarks.runner import run as run
     from benchmarks.runner import run_study as run_study
+    from benchmarks.runner.ray_hosts import RayHosts as RayHosts
     from benchmarks.scenarios import T4_VGPU as T4_VGPU
     from benchmarks.scenarios import TABLE_2 as TABLE_2
     from benchmarks.scenarios import Instance as Instance
@@ -36,6 +37,7 @@ _HOMES = {
     "mlperf": ("export_mlperf",),
     "reporting": ("report",),
     "results": ("Result",),
+    "runner.ray_hosts": ("RayHosts",),
     "runner": ("MaxRate", "find_max_rate", "resume", "run", "run_study"),
     "scenarios": ("T4_VGPU", "TABLE_2", "Instance", "Scenario", "Study"),
 }

@@ -1,7 +1,7 @@
 """Running scenarios: agents beside the instances, a common start, repeats, and what is kept of them.
 
 Layers inside: agent, then hosts, then records, devices and casting, then measuring, then crew, then searching and journal,
-then studies, then running. `ray_hosts` is the only door to Ray.
+then studies, then running. `ray_agents` and `ray_hosts` are agents on the nodes of Ray, the latter the only door to it.
 """
 
 from benchmarks.runner.hosts import Hosts, LocalHosts

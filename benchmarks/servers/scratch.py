@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import weakref
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,21 +34,16 @@ class Scratch:
     def __init__(self, kind: str) -> None:
         made = Path(tempfile.mkdtemp(prefix=f"{_NEW}{kind}-")).resolve()
         _remove_stale(made.parent)
-        self._lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with suppress(OSError):  # a file system without locks: nobody can take it for stale there, and it may stay
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.path = made.rename(made.with_name(made.name.replace(_NEW, _HELD, 1)))
-        except BaseException:
-            os.close(self._lock)
-            raise
+        lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
+        self._release = weakref.finalize(self, os.close, lock)  # once, whichever thread is first
+        with suppress(OSError):  # a file system without locks: nobody can take it for stale there, and it may stay
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.path = made.rename(made.with_name(made.name.replace(_NEW, _HELD, 1)))
 
     def remove(self) -> None:
         """Remove it with what is in it; again does nothing."""
         shutil.rmtree(self.path, ignore_errors=True)
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._release()
 
 
 def _remove_stale(folder: Path) -> None:
