@@ -292,7 +292,7 @@ def test_all_problems_of_a_file_at_once_with_their_lines(tmp_path: Path) -> None
         ({"rate_per_s": {"7g": 3, "8g": 3}}, "'8g' is no instance, profile or model"),
         ({"latency_ms": {"bert": 3}}, "'bert' is no model of the study"),
         ({"servers": "external"}, "servers are 'external' without addresses"),
-        ({"addresses": {"7g.80gb": "vm:8001"}}, "servers are 'triton' with 1 addresses"),
+        ({"addresses": {"7g.80gb": "vm:8001"}}, "servers are 'triton', which we start, with addresses"),
         ({"servers": "external", "addresses": {"7g.80gb": "vm"}}, "'vm' of '7g.80gb' is not host:port"),
         ({"servers": "external", "addresses": {"1g": "vm:8001"}}, "addresses has none for '7g/7g.80gb'"),
         ({"scenarios": [{"name": "x"}]}, "either 'profiles'"),

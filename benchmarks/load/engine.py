@@ -124,7 +124,6 @@ class _Run:
     async def open_loop(self, due_s: Seconds, batches: Iterator[Samples]) -> None:
         """Send each query when it is due, whatever is still in flight."""
         schedule, next_one = due_s.data, 0  # an element of which is a float, not one of numpy's slow ones
-
         sender = asyncio.current_task()
         assert sender
 
