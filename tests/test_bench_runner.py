@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from nvml import Card, Machine
 import benchmarks
 from benchmarks.errors import BenchmarkError, ServerError
 from benchmarks.gpus import sampler_for
+from benchmarks.models.graphs import graph_file
 from benchmarks.models.model import model
 from benchmarks.results import Result
 from benchmarks.runner import LocalHosts, Progress, find_max_rate, resume, run, run_study
@@ -28,6 +30,7 @@ from benchmarks.runner.devices import settle
 from benchmarks.runner.journal import Journal
 from benchmarks.runner.measuring import Member, measure
 from benchmarks.scenarios import Scenario, Study
+from benchmarks.servers import ServerTask, server_for
 from benchmarks.servers.emulated_device import EmulatedDevice, Faults
 from partitioner.errors import SpecError
 
@@ -151,6 +154,26 @@ def test_the_highest_rate_is_between_nothing_and_the_capacity(mark):
     assert found.system_rate_per_s in valid
     with pytest.raises(BenchmarkError, match="keeps a bound of 1 ms at no rate"):
         find_max_rate("1g", model="bert-99", servers="emulated", **options | {"latency_ms": 1})
+
+
+def test_models_of_ones_own_are_measured_as_they_are(tmp_path, mark):
+    own = EmulatedDevice.constant(replace(model("resnet50"), name="my-net"), 4.0, batch=8)
+    server = server_for(ServerTask("vm-7", "emulated", own.model, emulation=json.loads(own.to_json())))
+    server.start()
+    try:
+        settings = {"servers": "external", "addresses": {"1g.10gb": server.address}, "batch": 8, **QUICK}
+        result = run("1g", model="my-net", **settings)
+        assert result.metadata.model == "my-net"
+        assert result.system_throughput == pytest.approx(8 / 0.004, rel=0.4)
+        with pytest.raises(BenchmarkError, match="has no model 'resnet50'"):
+            run("1g", model="resnet50", **settings)
+    finally:
+        server.stop()
+    graph = tmp_path / "mine.onnx"
+    shutil.copy(graph_file(model("bert-tiny")), graph)
+    results = run_study(Study(scenarios=("1g",), models=(str(graph),), servers="inprocess", **QUICK), out=tmp_path / "out")
+    assert results[0].metadata.model == "mine"
+    assert Journal(tmp_path / "out").results() == results
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------------

@@ -52,6 +52,9 @@ names; None: MLPerf does not run the model as a server. (DLRM's became 60 ms wit
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
+_ANY_BATCH = 2**31 - 1
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """An input or an output of a model.
@@ -92,7 +95,7 @@ class BenchModel:
     Parameters
     ----------
     name : as the calibration calls it, where it knows the same network.
-    inputs, outputs : its tensors.
+    inputs, outputs : its tensors; none of a model that is taken as a server has it, see `served`.
     max_batch : most samples in one request.
     latency_bound_ms : MLPerf's bound on the 99th percentile of the latency in mode server [ms]; None: there is none.
     file : a user's own ONNX file; None: the graph is built here.
@@ -110,12 +113,17 @@ class BenchModel:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise SpecError(f"model {self.name!r} - the name becomes that of a folder; use letters, digits, '.', '_' and '-'")
-        if not self.inputs or not self.outputs:
+        if bool(self.inputs) != bool(self.outputs):
             raise SpecError(
                 f"model {self.name!r} - it has {len(self.inputs)} inputs and {len(self.outputs)} outputs; one of each is least"
             )
         if self.max_batch < 1:
             raise SpecError(f"model {self.name!r} - max_batch is {self.max_batch}; 1 is least")
+
+    @staticmethod
+    def served(name: str) -> BenchModel:
+        """Return a user's own model by the name that a server has for it; its tensors are asked of the server."""
+        return BenchModel(name, (), (), max_batch=_ANY_BATCH)
 
     def to_data(self) -> dict[str, Any]:
         """Return the model as plain data."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.load.values import Load, Rules
-from benchmarks.models.model import BenchModel, model
+from benchmarks.models.graphs import from_onnx
+from benchmarks.models.model import BenchModel, model, names
 from benchmarks.runner.agent import AgentTask
 from benchmarks.runner.devices import visible
 from benchmarks.scenarios import Instance, Scenario, Study
@@ -51,8 +53,11 @@ class Measurement:
 
     @cached_property
     def model(self) -> BenchModel:
-        """What is run."""
-        return model(self.model_name)
+        """What is run: one that is built here, an ONNX file, or a model of the user's own servers by its name there."""
+        if self.model_name.endswith(".onnx"):
+            return from_onnx(Path(self.model_name))
+        theirs = self.study.servers == "external" or self.study.model_repository is not None
+        return BenchModel.served(self.model_name) if theirs and self.model_name not in names() else model(self.model_name)
 
     @cached_property
     def _emulated(self) -> dict[str, EmulatedDevice]:
@@ -68,7 +73,7 @@ class Measurement:
     @property
     def key(self) -> str:
         """Name of its files, e.g. ``4g+2g+1g.resnet50.offline``."""
-        return f"{self.scenario.name.replace('/', '_')}.{self.model_name}.{self.mode}"
+        return f"{self.scenario.name.replace('/', '_')}.{self.model.name}.{self.mode}"
 
     @property
     def batch(self) -> int:

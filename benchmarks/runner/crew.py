@@ -87,11 +87,16 @@ def _died(handle: Handle) -> bool:
 
 
 def _stop(handles: Sequence[Handle]) -> None:
+    """End agents, all at once; a second Ctrl-C meanwhile keeps none of them from being ended, and counts afterwards."""
     if not handles:
         return
-    with ThreadPoolExecutor(len(handles), thread_name_prefix="stop") as pool:
-        for future in [pool.submit(handle.stop) for handle in handles]:
-            try:
-                future.result()
-            except BenchmarkError:  # its host is lost, and what ran there with it
-                continue
+    try:
+        with ThreadPoolExecutor(len(handles), thread_name_prefix="stop") as pool:
+            for future in [pool.submit(handle.stop) for handle in handles]:
+                try:
+                    future.result()
+                except BenchmarkError:  # its host is lost, and what ran there with it
+                    continue
+    except KeyboardInterrupt:
+        _stop(handles)  # perhaps not all were told; twice does nothing
+        raise

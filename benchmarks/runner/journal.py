@@ -82,7 +82,7 @@ class Journal:
         known = {path: Result.load(path) for path in sorted(self.folder.glob("*.json")) if path.name != _STUDY}
         if not (self.folder / _STUDY).exists():
             return tuple(known.values())
-        order = [(scenario.name, model, mode) for scenario, model, mode in self.study()]
+        order = [(scenario.name, Path(model).name.removesuffix(".onnx"), mode) for scenario, model, mode in self.study()]
         by_question = {(r.metadata.scenario, r.metadata.model, r.metadata.mode): r for r in known.values()}
         return tuple(by_question[question] for question in order if question in by_question)
 

@@ -258,7 +258,7 @@ class _Run:
             geometry=scenario.mode,
             profiles=scenario.profiles,
             mode=measurement.mode,
-            model=measurement.model_name,
+            model=measurement.model.name,
             servers=study.servers,
             device=measurement.device,
             engine=study.engine,

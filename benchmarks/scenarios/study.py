@@ -37,7 +37,7 @@ class Study:
     gpu : GPU model of scenarios that do not say their own.
     gpus : GPUs that such a scenario may use; None: see `Scenario.parse`.
     scenarios : texts (``4g+2g+1g``), mappings with ``profiles`` (and ``gpu``, ``gpus``, ``name``) or ``plan``, or scenarios.
-    models : names of models.
+    models : names of models, ONNX files, or with servers of your own their names there.
     modes : MLPerf's scenarios.
     name : of the study; None: it has none.
     engine : what sends the load.

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.errors import ServerError
 from benchmarks.models.model import BenchModel, Tensor
 from benchmarks.triton.wire import grpc, model_config_pb2, service_pb2
-from partitioner.errors import did_you_mean
+from partitioner.errors import SpecError, did_you_mean
 
 _RPC_S = 5.0
 _PAUSE_S = 0.05  # between two looks at a server that is not ready yet
@@ -61,6 +61,35 @@ async def _refuse_hopeless(stub: Any, model: BenchModel, address: str) -> None:
         raise ServerError(f"{address} - model {model.name!r} is not served: {mine[0].reason}; correct it and start anew")
 
 
+async def adopt(stub: Any, model: BenchModel, address: str) -> BenchModel:
+    """Return a model with the tensors and the largest batch that the server has for its name.
+
+    Raises
+    ------
+    ServerError
+        An input is of no fixed size or of a datatype that cannot be made up, or the server does not answer.
+    """
+    try:
+        meta = await stub.ModelMetadata(service_pb2.ModelMetadataRequest(name=model.name), timeout=_RPC_S)
+        config = (await stub.ModelConfig(service_pb2.ModelConfigRequest(name=model.name), timeout=_RPC_S)).config
+    except grpc.RpcError as error:
+        raise ServerError(f"{address} - does not describe {model.name!r}: {error.details()}; is it a Triton server?") from error
+    for tensor in meta.inputs:
+        if -1 in tensor.shape[1:]:
+            raise ServerError(
+                f"{address} - input {tensor.name!r} of {model.name!r} is of open size {list(tensor.shape)}; serve it with fixed"
+                " sizes, the batch alone left open"
+            )
+    try:
+        inputs, outputs = (
+            tuple(Tensor(tensor.name, tensor.datatype, tuple(tensor.shape[1:])) for tensor in side)
+            for side in (meta.inputs, meta.outputs)
+        )
+        return BenchModel(model.name, inputs, outputs, max(1, config.max_batch_size), model.latency_bound_ms)
+    except SpecError as error:
+        raise ServerError(f"{address} - model {model.name!r} cannot be measured: {error}") from error
+
+
 async def describe(stub: Any, model: BenchModel, address: str) -> dict[str, str]:
     """Check the model's description against the model that is meant; return facts of the server by name.
 
@@ -80,7 +109,11 @@ async def describe(stub: Any, model: BenchModel, address: str) -> dict[str, str]
         *_problems("output", model.outputs, meta.outputs, complete=False),
     ]
     if problems:
-        raise ServerError(f"{address} - model {model.name!r} is another one than is meant: " + "; ".join(problems))
+        raise ServerError(
+            f"{address} - model {model.name!r} is another one than is meant: "
+            + "; ".join(problems)
+            + ". Serve it under a name of your own to have it measured as it is"
+        )
     facts = {
         "server": f"{server.name} {server.version}",
         "server_extensions": " ".join(sorted(server.extensions)),

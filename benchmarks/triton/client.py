@@ -73,6 +73,8 @@ class TritonSystem:
         methods = stub(self._channel)
         try:
             await checks.await_ready(methods, self.model, self.address, ready_s=self._ready_s)
+            if not self.model.inputs:
+                self.model = await checks.adopt(methods, self.model, self.address)
             facts = await checks.describe(methods, self.model, self.address)
             self._inputs = Inputs(self.model, self.n_samples, seed=self._seed, max_batch=int(facts["max_batch"]))
             facts["shared_memory"] = await self._share(methods)
