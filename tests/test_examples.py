@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import re
@@ -15,6 +16,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from benchmarks import Study
 from partitioner import Plan, SpecError, Workload
 from partitioner.geometry import parse_terms
 from partitioner.workload import read_workloads
@@ -323,3 +325,12 @@ def test_the_notebook_is_short_and_stored_without_outputs() -> None:
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert code
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+def test_the_study_shows_every_field_and_what_it_says_can_be_read() -> None:
+    text = (EXAMPLES / "measure" / "study.yaml").read_text(encoding="utf-8")
+    shown = {found[1]: yaml.safe_load(found[2]) for found in re.finditer(r"^# ([a-z_]+): (.*?)\s+#", text, re.MULTILINE)}
+    assert {"scenarios", *shown} == {field.name for field in dataclasses.fields(Study)}
+    needs = {"addresses": {"servers": "external", "scenarios": ["7g", "1g"]}, "rate_per_s": {"modes": "server"}}
+    for key, value in shown.items():
+        Study.from_data({**yaml.safe_load(text), key: value, **needs.get(key, {})})

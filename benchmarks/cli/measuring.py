@@ -44,6 +44,9 @@ Example:
   partitioner bench max-rate 4g+2g+1g --model resnet50 --latency-ms 250
 """
 
+_BESIDE = ("scenarios", "out", "ray", "dcgm", "as_json")
+"""What may be given beside a study's file."""
+
 Scenarios = Annotated[
     list[str] | None,
     typer.Argument(metavar="SCENARIO...", help="Scenarios, e.g. 4g+2g+1g, or one study's file.", show_default=False),
@@ -52,6 +55,9 @@ Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Folder for the results; by default one under bench-results.")
 ]
 Gpu = Annotated[str, typer.Option("--gpu", metavar="MODEL", help="GPU model of the scenarios.")]
+Gpus = Annotated[
+    int | None, typer.Option("--gpus", metavar="N", help="GPUs that a scenario may use; by default as few as hold it.")
+]
 Models = Annotated[list[str], typer.Option("--model", metavar="MODEL", help="Model; may be given again.")]
 Modes = Annotated[
     list[str], typer.Option("--mode", metavar="MODE", help="offline, server, single_stream, multi_stream; may be given again.")
@@ -86,10 +92,12 @@ Dcgm = Annotated[str | None, typer.Option("--dcgm", metavar="URL", help="A DCGM 
 
 
 def run(  # one parameter for each option
+    ctx: typer.Context,
     scenarios: Scenarios = None,
     *,
     out: Out = None,
     gpu: Gpu = "A100-80GB",
+    gpus: Gpus = None,
     model: Models = ["resnet50"],  # noqa: B006 - typer copies it
     mode: Modes = ["offline"],  # noqa: B006
     engine: Engine = "asyncio",
@@ -114,6 +122,7 @@ def run(  # one parameter for each option
 
     options = {
         "gpu": gpu,
+        "gpus": gpus,
         "models": tuple(model),
         "modes": tuple(mode),
         "engine": engine,
@@ -130,7 +139,7 @@ def run(  # one parameter for each option
         "rate_per_s": _rates(rate),
         "addresses": _pairs(address, "--address", "HOST:PORT"),
     }
-    study = _study(scenarios, options)
+    study = _study(ctx, scenarios, options)
     folder = out or Path("bench-results", datetime.now().astimezone().strftime("%Y%m%d-%H%M%S"))
     with _kept(folder), _bar() as progress, _hosts(ray) as hosts:
         results = run_study(study, out=folder, hosts=hosts, dcgm_url=dcgm, progress=progress)
@@ -155,9 +164,11 @@ def resume(
 
 
 def max_rate(
+    ctx: typer.Context,
     scenarios: Scenarios = None,
     *,
     gpu: Gpu = "A100-80GB",
+    gpus: Gpus = None,
     model: Models = ["resnet50"],  # noqa: B006
     engine: Engine = "asyncio",
     servers: Servers = "triton",
@@ -175,6 +186,7 @@ def max_rate(
 
     options = {
         "gpu": gpu,
+        "gpus": gpus,
         "models": tuple(model),
         "engine": engine,
         "servers": servers,
@@ -185,7 +197,7 @@ def max_rate(
         "latency_ms": latency_ms,
         "addresses": _pairs(address, "--address", "HOST:PORT"),
     }
-    study = _study(scenarios, options)
+    study = _study(ctx, scenarios, options)
     with _bar() as progress, _hosts(ray) as hosts:
         found = find_rates(study, hosts=hosts, progress=progress)
     if as_json:
@@ -203,7 +215,7 @@ def max_rate(
         print_text(f"{each.scenario}: {each.system_rate_per_s:.4g} queries/s in all ({rates}), {trials}")
 
 
-def _study(scenarios: list[str] | None, options: dict[str, Any]) -> Study:
+def _study(ctx: typer.Context, scenarios: list[str] | None, options: dict[str, Any]) -> Study:
     """Return the study of a file, or of options."""
     from benchmarks.scenarios import Study
 
@@ -213,6 +225,11 @@ def _study(scenarios: list[str] | None, options: dict[str, Any]) -> Study:
         return Study.from_data({"scenarios": given, **options})
     if len(given) > 1:
         raise SpecError(f"{files[0]} - a study's file says all scenarios; give it alone, or scenarios only")
+    sources = {name: ctx.get_parameter_source(name) for name in ctx.params if name not in _BESIDE}
+    typed = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if typed:
+        said = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
+        raise SpecError(f"{files[0]} - a study's file says how it is measured; write into it what {said} says, or give scenarios")
     return Study.load(files[0])
 
 
@@ -263,7 +280,8 @@ def _kept(folder: Path) -> Iterator[None]:
         raise
     except BaseException:
         if (folder / "study.json").exists():
-            note(f"what was measured is kept; go on with: partitioner bench resume {folder}")
+            kept = "what was measured is kept" if any(folder.glob("*/repeat-*.json")) else "nothing was measured yet"
+            note(f"{kept}; go on with: partitioner bench resume {folder}")
         raise
 
 

@@ -31,7 +31,7 @@ Results of slices of the CPU or of emulated devices say nothing of a GPU and are
 
 \b
 Example:
-  partitioner bench calibrate results --out measured.csv && partitioner plan services.yaml --calibration measured.csv
+  partitioner bench calibrate results --out measured.csv && partitioner plan services.yaml --extend-calibration measured.csv
 """
 
 Paths = Annotated[list[Path], typer.Argument(metavar="DIR|FILE...", help="Folders of studies, or files of results.")]
@@ -58,7 +58,7 @@ def compare(
 def report(
     paths: Paths,
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="The page; by default report.html.")] = None,
     baseline: Baseline = None,
     cost_per_gpu_hour: Cost = None,
     allow: Allow = None,
@@ -67,10 +67,11 @@ def report(
     """Write one HTML page: tables, plots, prediction against measurement, and how it was measured."""
     from benchmarks.reporting import report as page
 
-    check_files([out])
+    to = out or Path("report.html")
+    check_files([to])
     groups = _groups(_results(paths))
     comparisons = [_compared(g, baseline=baseline, cost_per_gpu_hour=cost_per_gpu_hour, allow=allow or ()) for g in groups]
-    write_file(out, page(comparisons, title=title))
+    write_file(to, page(comparisons, title=title))
 
 
 def calibrate(

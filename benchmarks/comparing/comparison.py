@@ -56,7 +56,7 @@ class Row:
         return self.result.instances
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Scenarios side by side.
 
@@ -135,6 +135,10 @@ class Comparison:
             "isolation": [asdict(entry) for entry in self.isolation],
             "scaling": [asdict(entry) for entry in self.scaling],
         }
+
+    def __repr__(self) -> str:
+        best = "none valid" if self.best is None else f"best {self.best.name}"
+        return f"Comparison({', '.join(row.name for row in self.rows)}; {best})"
 
     def __str__(self) -> str:
         return self.to_text()

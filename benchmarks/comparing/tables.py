@@ -38,6 +38,8 @@ COLUMNS = (
 )
 """Columns of the CSV. A line without an instance is of the whole scenario; its latency is that of the slowest instance."""
 
+_MOST_ADVICE = 4
+_WIDEST = 4.0  # upper over lower end of an interval, above which it says nothing
 _Rows = Sequence[Mapping[str, str]]
 _TEXT = frozenset({"scenario", "instance", "profile", "alone", "busy", "with busy neighbours"})
 
@@ -100,7 +102,10 @@ def headline(comparison: Comparison) -> str:
         name: " and ".join(dict.fromkeys(str(getattr(result.metadata, name)) for result in comparison.results))
         for name in ("model", "mode", "gpu", "servers", "engine", "batch")
     }
+    bounds = dict.fromkeys(result.metadata.rules.get("latency_bound_ms") for result in comparison.results)
+    kept = " or ".join(f"{bound:g} ms" for bound in bounds if bound is not None)
     words = "{model} {mode} on {gpu}, servers {servers}, engine {engine}, batch {batch}".format(**said)
+    words += f", latency bound {kept}" if kept else ""
     return f"[{comparison.label}] {words}" if comparison.label else words
 
 
@@ -109,6 +114,8 @@ def remarks(comparison: Comparison) -> tuple[str, ...]:
     lines = [_verdict(comparison)]
     if comparison.allowed:
         lines.append(f"allowed to differ, although figures hang on them: {', '.join(comparison.allowed)}")
+    advice = dict.fromkeys(each for row in comparison.rows for each in row.result.advice)
+    lines += [f"advice: {each}" for each in list(advice)[:_MOST_ADVICE]]
     lines += dict.fromkeys(row.change.note for row in comparison.rows if row.change is not None and row.change.note)
     return (*lines, *comparison.notes)
 
@@ -241,9 +248,11 @@ def _expenses(comparison: Comparison) -> list[dict[str, str]]:
 
 def _instance(row: Row, entry: InstanceSummary) -> dict[str, str]:
     names = ("p50", "p90", "p99", "p999")
+    asked = {run.instance: run.rate_per_s for run in row.result.repeats[0].instances}.get(entry.instance)
     return {
         "scenario": row.name,
         "instance": entry.instance + _mark(valid=entry.valid),
+        **({} if asked is None else {"asked [1/s]": rate(asked)}),
         "samples/s": _spread(entry.throughput_per_s, entry.spread, row),
     } | {f"{name} [ms]": _ms(entry.latency, name) for name in names}
 
@@ -255,6 +264,8 @@ def _change(row: Row) -> str:
 def _interval(row: Row) -> str:
     if row.change is None or row.change.low is None or row.change.high is None:
         return "-"
+    if (1 + row.change.high) / (1 + row.change.low) > _WIDEST:
+        return "too wide, repeat more"
     return f"{row.change.low:+.1%} to {row.change.high:+.1%}"
 
 

@@ -98,7 +98,6 @@ def _batches(n_samples: int, load: Load) -> Iterator[Samples]:
 @contextlib.contextmanager
 def _little_garbage_collection() -> Iterator[None]:
     """Take what is there out of the garbage collector's sight, so that it does not stop the loop to look through it."""
-    gc.collect()
     gc.freeze()
     try:
         yield

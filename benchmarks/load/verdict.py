@@ -7,6 +7,7 @@ it did not. So one failed query makes a run INVALID in every mode, and it counts
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -115,7 +116,7 @@ def _latency(log: RequestLog, load: Load) -> Iterator[_Finding]:
                 f"with {late:,} late queries early stopping needs {needed:,} queries to be"
                 f" {rules.confidence:.4g} sure of the bound, and there were {len(log):,}"
             ),
-            f"let it run {needed / len(log):.1f} times as long, or ask for fewer queries a second",
+            f"let it run {math.ceil(10 * needed / len(log)) / 10:.1f} times as long, or ask for fewer queries a second",
         )
 
 

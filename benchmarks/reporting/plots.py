@@ -57,7 +57,8 @@ def throughput(results: Compared, ax: Axes | None = None) -> Axes:
             colour = INK if row.valid else BAD
             _write(drawn, row.throughput_per_s + spread + 0.02 * longest, y, _words(row), color=colour, fontsize=8)
         _scenarios(drawn, [row.name for row in comparison.rows])
-        _rates(drawn, "x", 1.42 * longest)
+        _rates(drawn, "x", 1.42 * max(longest, *(row.throughput_per_s * (1 + row.result.spread) for row in comparison.rows)))
+        drawn.set_axisbelow(True)
         drawn.grid(axis="x")
         drawn.set_xlabel("samples/s, all instances together")
         title(drawn, "System throughput", comparison.label)

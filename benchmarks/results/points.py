@@ -58,7 +58,7 @@ def _check(result: Result, *, stand_ins: bool) -> None:
     if result.label and not stand_ins:
         raise IncomparableError(
             f"{who} - was measured on {result.metadata.device} ({result.label}), which says nothing of a GPU's speed;"
-            " measure on the GPU, or allow it for a rehearsal (stand_ins=True)"
+            " measure on the GPU, or allow it for a rehearsal (stand_ins=True, --stand-ins)"
         )
     if result.metadata.mode == "server" and (rules.get("latency_bound_ms") is None or rules.get("percentile") != _P99):
         bound, share = rules.get("latency_bound_ms"), rules.get("percentile")

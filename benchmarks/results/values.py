@@ -180,7 +180,7 @@ class InstanceSummary:
     valid: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What was measured of one scenario.
 
@@ -253,6 +253,10 @@ class Result:
     def points(self, *, stand_ins: bool = False) -> tuple[Point, ...]:
         """Return what a calibration can take from it, as `benchmarks.results.points.points_of` does."""
         return points_of(self, stand_ins=stand_ins)
+
+    def __repr__(self) -> str:
+        how = self.metadata
+        return f"Result({how.scenario}, {how.model}, {how.mode}: {self.system_throughput:.4g} samples/s)"
 
     def __str__(self) -> str:
         from benchmarks.results import words  # like the files: not for a process that only measures

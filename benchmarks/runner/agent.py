@@ -24,6 +24,7 @@ from benchmarks.servers.scratch import Scratch
 from benchmarks.worker.session import load_log
 from benchmarks.worker.tasks import SystemTask, WorkerTask
 
+_LOG_LINES = 500  # of a server's log that are kept with a repeat
 _READY_S = 120.0  # for a load generator to connect, beside its warm-up
 
 
@@ -204,11 +205,13 @@ class Agent:
         return None if self._server is None or self._server.alive else self._server.why_ended()
 
     def logs(self) -> dict[str, bytes]:
-        """Return the logs of LoadGen and of the load generator of the last run, by name of the file."""
+        """Return the logs of LoadGen and of the load generator of the last run, and the server's last, by name of the file."""
         if self._worker is None:
             return {}
+        said = "\n".join(() if self._server is None else self._server.log_tail(_LOG_LINES))
+        server = {"server.txt": f"{said}\n".encode()} if said else {}
         names = (path for path in sorted(Path(self._worker.task.folder).iterdir()) if path.suffix in (".txt", ".json"))
-        return {path.name: path.read_bytes() for path in names if path.stat().st_size}
+        return server | {path.name: path.read_bytes() for path in names if path.stat().st_size}
 
     def stop(self) -> None:
         """End the load generator and the server; nothing is left of either."""

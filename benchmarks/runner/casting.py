@@ -6,8 +6,9 @@ Starts nothing. Knows no results.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
 _BATCHES = {"gpu": 64, "cpu-slices": 4, "emulated": 32}
 """Samples in a request offline where the study does not say: on GPUs batches of 64 reach 94% of the bound."""
+_EXTERNAL_S = 20.0
+"""How long a server that runs already may take to answer, as one does that was restarted just now [s]."""
 _IN_FLIGHT = {"gpu": 4, "cpu-slices": 2, "emulated": 4}
+_LONGEST_NAME = 100  # of a scenario in names of files [bytes]: file systems take 255, and the rest needs its part
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,10 @@ class Measurement:
     @property
     def key(self) -> str:
         """Name of its files, e.g. ``4g+2g+1g.resnet50.offline``."""
-        return f"{self.scenario.name.replace('/', '_')}.{self.model.name}.{self.mode}"
+        name = self.scenario.name.encode()
+        if len(name) > _LONGEST_NAME:
+            name = name[:_LONGEST_NAME] + b"-" + sha256(name).hexdigest()[:8].encode()
+        return f"{name.decode(errors='ignore')}.{self.model.name}.{self.mode}"
 
     @property
     def batch(self) -> int:
@@ -183,7 +190,7 @@ class Measurement:
 
     def _server(self, instance: Instance) -> ServerTask:
         study = self.study
-        return ServerTask(
+        task = ServerTask(
             name=instance.name,
             kind=study.servers,
             model=self.model,
@@ -192,6 +199,7 @@ class Measurement:
             address=study.address_of(self.scenario, instance),
             emulation=json.loads(self._emulated[instance.profile].to_json()) if self._emulated else {},
         )
+        return replace(task, timeout_s=_EXTERNAL_S) if study.servers == "external" else task
 
     def _slice(self, instance: Instance) -> tuple[float, float]:
         """Return where the slice of the CPU begins that stands in for an instance, and how large it is, as shares.

@@ -37,10 +37,6 @@ class Crew:
         members = [Member(*each) for each in zip(instances, self.handles, loads, strict=True)]
         return measure(members, warmup_s=self.measurement.study.warmup_s, sampler=sampler, seed=seed, watch=watch)
 
-    def lost(self) -> bool:
-        """Whether a server no longer runs; those of lost hosts do not count, since a new crew would not have them either."""
-        return any(_died(handle) for handle in self.handles)
-
     def logs(self) -> dict[str, Mapping[str, bytes]]:
         """Return the logs of the last repeat by name of the instance; those of lost hosts are missing."""
         found: dict[str, Mapping[str, bytes]] = {}
@@ -77,13 +73,6 @@ def crew(measurement: Measurement, hosts: Hosts) -> Iterator[Crew]:
         yield Crew(measurement, handles, dict(zip(names, facts, strict=True)))
     finally:
         _stop(handles)
-
-
-def _died(handle: Handle) -> bool:
-    try:
-        return handle.server_died() is not None
-    except BenchmarkError:
-        return False
 
 
 def _stop(handles: Sequence[Handle]) -> None:

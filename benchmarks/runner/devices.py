@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.scenarios import Scenario
@@ -17,6 +18,9 @@ from partitioner.nvml.values import GpuReading, Reading
 
 DEVICES = ("gpu", "cpu-slices", "emulated")
 """``gpu``: instances on hardware; the others stand in for it, see `benchmarks.results.STAND_INS`."""
+
+_DRIVER = Path("/proc/driver/nvidia/version")
+"""There where NVIDIA's kernel module is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,11 @@ def settle(scenario: Scenario, *, servers: str, device: str | None) -> tuple[Sce
     except TargetError as error:
         if device == "gpu":
             raise BenchmarkError(f"{scenario.name}: device 'gpu' is wanted, and there is none: {error}") from error
+        if _DRIVER.exists():  # the CPU must not be measured in the place of GPUs that are there
+            raise BenchmarkError(
+                f"{scenario.name}: this machine has NVIDIA's driver, and its GPUs cannot be read: {error};"
+                " mend that, or rehearse with device='cpu-slices'"
+            ) from error
         return scenario, "cpu-slices"
     if not places and device != "gpu":
         return scenario, "cpu-slices"

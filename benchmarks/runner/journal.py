@@ -131,7 +131,12 @@ class Journal:
         BenchmarkError
             Another process runs it.
         """
-        with (self.folder / ".lock").open("a") as file:
+        path = self.folder / ".lock"
+        try:
+            file = path.open("a")
+        except OSError as error:
+            raise BenchmarkError(f"{path}: cannot be written: {error.strerror}; make room, or make the folder yours") from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

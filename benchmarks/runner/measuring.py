@@ -28,6 +28,9 @@ _MARGIN_S = 0.25  # between telling the load generators when to begin, and the s
 _POLL_S = 0.1
 _GRACE_S = 60.0  # that a run may take longer than twice its time, before its instance is given up
 
+SERVER_ENDED = "server_ended"
+"""Fact of an instance whose server died while it was measured: how."""
+
 Watch = Callable[[float], None]
 """Told from time to time how far a repeat is, as a share of its time."""
 _T = TypeVar("_T")
@@ -66,10 +69,12 @@ def measure(members: Sequence[Member], *, warmup_s: float, sampler: Sampler, see
             _wait(pool, usable, start_s, watch)
         finally:
             metrics = sampler.stop()
-        outcomes = _each(pool, _outcome, usable)
+        ended = _each(pool, lambda m: m.handle.server_died(), usable)
+        outcomes = _each(pool, lambda m: _outcome(m, _said(ended[m.instance.name])), usable)
     finally:  # after Ctrl-C threads may still wait for a warm-up: they end when the agents do, which is not up to us
         pool.shutdown(wait=False, cancel_futures=True)
-    return _repeat(members, prepared, outcomes, offsets, metrics, began=began, seed=seed)
+    repeat = _repeat(members, prepared, outcomes, offsets, metrics, began=began, seed=seed)
+    return replace(repeat, instances=tuple(_with_end(run, _said(ended.get(run.instance))) for run in repeat.instances))
 
 
 def _each(pool: ThreadPoolExecutor, work: Callable[[Member], _T], members: Sequence[Member]) -> dict[str, _T | BenchmarkError]:
@@ -119,8 +124,19 @@ def _expected_s(load: Load) -> float:
     return load.rules.min_duration_s
 
 
-def _outcome(member: Member) -> Outcome:
-    died = member.handle.server_died()
+def _said(died: str | BenchmarkError | None) -> str | None:
+    return None if isinstance(died, BenchmarkError) else died
+
+
+def _with_end(run: InstanceRun, died: str | None) -> InstanceRun:
+    """Return what was measured of an instance, INVALID where its server died meanwhile."""
+    if died is None or not run.queries:  # that it could not be measured is said
+        return run
+    reasons, advice = (died, *run.reasons), ("resume: this repeat is measured again", *run.advice)
+    return replace(run, valid=False, reasons=reasons, advice=advice, facts={**run.facts, SERVER_ENDED: died})
+
+
+def _outcome(member: Member, died: str | None) -> Outcome:
     if not member.handle.poll()[1]:
         raise BenchmarkError(f"{member.instance.name}: " + (died or "its run did not end in twice its time; it was given up"))
     try:

@@ -20,6 +20,7 @@ from benchmarks.runner.crew import Crew, crew
 from benchmarks.runner.devices import driver_version, settle
 from benchmarks.runner.hosts import Hosts, LocalHosts
 from benchmarks.runner.journal import Journal
+from benchmarks.runner.measuring import SERVER_ENDED
 from benchmarks.runner.searching import TOLERANCE, MaxRate, search
 from benchmarks.scenarios import Scenario, Study
 from partitioner.performance import Calibration
@@ -216,7 +217,7 @@ class _Run:
                 if self.journal is not None:
                     self.journal.record(measurement.key, number, found[number], members.logs())
                 self.told.done(_repeat_s(measurement))
-                if not _whole(repeat) or members.lost():  # a new crew for the next one
+                if not _whole(repeat):  # a new crew for the next one
                     return missing[done:], rates
         return [], rates
 
@@ -272,8 +273,8 @@ class _Run:
 
 
 def _whole(repeat: Repeat) -> bool:
-    """Whether every instance was measured, be it valid or not; what was not is measured again when a study is resumed."""
-    return all(run.queries for run in repeat.instances)
+    """Whether every instance was measured to its end, valid or not; what was not is measured again when a study is resumed."""
+    return all(run.queries and SERVER_ENDED not in run.facts for run in repeat.instances)
 
 
 def _require_alike(before: Metadata, now: Metadata) -> None:

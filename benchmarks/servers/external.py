@@ -49,11 +49,7 @@ class ExternalServer:
     @property
     def alive(self) -> bool:
         """Whether its port takes connections."""
-        try:
-            with socket.create_connection(self._grpc, timeout=_CONNECT_S):
-                return True
-        except OSError:
-            return False
+        return not self._refusal()
 
     def start(self) -> None:
         """Wait until it answers; its model is looked at where the address of its HTTP is known.
@@ -77,14 +73,23 @@ class ExternalServer:
 
     def why_ended(self) -> str:
         """Return what can be seen from here."""
-        return "" if self.alive else f"{self._who} - takes no connections; look at it there"
+        refusal = self._refusal()
+        return f"{self._who} - {refusal}; look at it there" if refusal else ""
 
     def stop(self) -> None:
         """Leave it running."""
 
+    def _refusal(self) -> str:
+        """Return why its port takes no connections; empty where it does."""
+        try:
+            with socket.create_connection(self._grpc, timeout=_CONNECT_S):
+                return ""
+        except OSError as error:
+            return f"takes no connections ({error.strerror or error})"
+
     def _missing(self) -> str:
-        if not self.alive:
-            return "takes no connections"
+        if refusal := self._refusal():
+            return refusal
         if self._http and not is_ready(*self._http):
             return f"is not ready by its HTTP at {self.task.http_address}"
         if self._http and not is_ready(*self._http, self.task.model.name):

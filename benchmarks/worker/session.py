@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -44,6 +45,7 @@ class Session:
             warm_per_s = await self._warm_up(system)
             load = self._load(warm_per_s)
             engine = _engine(self.task)
+            gc.collect()  # now, and not in the middle of the run
             self.tell({"event": "ready", "facts": facts, "warm_per_s": warm_per_s, "ceiling_per_s": ceiling})
             start_s = await started
             log = await engine.run(system, load, start_s=start_s, progress=self._progress)

@@ -37,14 +37,8 @@ Make it so; --target nvml is this machine, sim:fleet.yaml a simulated fleet to t
   partitioner diff plan.json --target sim:fleet.yaml        which steps, and whom they interrupt
   partitioner apply plan.json --target sim:fleet.yaml       carry them out; asks first
   partitioner rollback --target sim:fleet.yaml              back to what was before
-
-\b
-On vSphere, from the hosts of a vCenter to running virtual machines:
-  partitioner vsphere --help                                inventory, plan, diff, apply, destroy, status, ...
-
-\b
-Measure real inference on every instance of a GPU that is cut, at the same time:
-  partitioner bench --help                                  run, resume, compare, report, export-mlperf
+  partitioner vsphere --help                                on vSphere: inventory, plan, diff, apply, status, ...
+  partitioner bench --help                                  measure inference on every piece, compare, report
 
 \b
 A workload file: [{name: chat, profile: 3g.40gb, count: 2}, {name: embed, memory_gib: 8, count: 9}]
