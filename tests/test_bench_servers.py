@@ -692,7 +692,8 @@ def test_an_external_server_that_is_not_there():
     address = f"127.0.0.1:{free_ports(1)[0]}"
     server = server_for(task("external", address=address, timeout_s=0.1))
     assert not server.alive
-    with pytest.raises(ServerError, match=rf"server of 1g\.10gb#2 at {address} - takes no connections \(Connection refused\) after 0\.1 s"):
+    said = rf"server of 1g\.10gb#2 at {address} - takes no connections \(Connection refused\) after 0\.1 s"
+    with pytest.raises(ServerError, match=said):
         server.start()
 
 

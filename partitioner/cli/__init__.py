@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -104,6 +105,7 @@ def main() -> None:
         _complain(str(error))
         sys.exit(FAILED if isinstance(error, RuntimeError) else BAD_INPUT)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends already; a second one would only print a traceback
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader, `head` for one, has had enough
         _drop_output()
