@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.gpus import Sampler
@@ -16,6 +16,7 @@ from benchmarks.results import Repeat
 from benchmarks.runner.casting import Measurement
 from benchmarks.runner.hosts import Handle, Hosts
 from benchmarks.runner.measuring import Member, Watch, measure
+from benchmarks.runner.waiting import results
 
 
 class Crew:
@@ -65,7 +66,7 @@ def crew(measurement: Measurement, hosts: Hosts) -> Iterator[Crew]:
         with ThreadPoolExecutor(len(handles), thread_name_prefix="server") as pool:
             starting = [pool.submit(handle.start) for handle in handles]
             try:
-                facts = [future.result() for future in starting]
+                facts = results(starting)
             except BaseException:
                 _stop(handles)  # now, so that servers which are still starting are not waited for
                 raise
@@ -81,11 +82,12 @@ def _stop(handles: Sequence[Handle]) -> None:
         return
     try:
         with ThreadPoolExecutor(len(handles), thread_name_prefix="stop") as pool:
-            for future in [pool.submit(handle.stop) for handle in handles]:
-                try:
-                    future.result()
-                except BenchmarkError:  # its host is lost, and what ran there with it
-                    continue
+            results([pool.submit(_stop_one, handle) for handle in handles])
     except KeyboardInterrupt:
         _stop(handles)  # perhaps not all were told; twice does nothing
         raise
+
+
+def _stop_one(handle: Handle) -> None:
+    with suppress(BenchmarkError):  # its host is lost, and what ran there with it
+        handle.stop()

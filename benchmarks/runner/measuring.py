@@ -21,6 +21,7 @@ from benchmarks.results.values import InstanceRun, Repeat
 from benchmarks.runner.agent import Outcome, Prepared
 from benchmarks.runner.hosts import Handle
 from benchmarks.runner.records import failed_run, run_of
+from benchmarks.runner.waiting import results
 from benchmarks.scenarios import Instance
 
 _PINGS = 5  # of which the quickest tells the difference of clocks best
@@ -86,8 +87,8 @@ def _each(pool: ThreadPoolExecutor, work: Callable[[Member], _T], members: Seque
         except BenchmarkError as error:
             return error
 
-    futures = {member.instance.name: pool.submit(attempt, member) for member in members}
-    return {name: future.result() for name, future in futures.items()}
+    done = results([pool.submit(attempt, member) for member in members])
+    return {member.instance.name: each for member, each in zip(members, done, strict=True)}
 
 
 def _offset_s(member: Member) -> float:
