@@ -149,9 +149,10 @@ def test_the_highest_rate_is_between_nothing_and_the_capacity(mark):
     options = {"latency_ms": 130, "percentile": 0.9, "duration_s": 0.4, "warmup_s": 0.1}
     found = find_max_rate("1g", model="bert-99", servers="emulated", tolerance=0.3, **options)
     capacity = EmulatedDevice.of(model("bert-99"), "A100-80GB", "1g.10gb", busy=False).capacity_per_s
-    assert 0.2 * capacity < found.system_rate_per_s < 1.05 * capacity
-    valid = [trial.rates_per_s["1g.10gb"] for trial in found.trials if trial.valid["1g.10gb"]]
-    assert found.system_rate_per_s in valid
+    assert 0 < found.system_rate_per_s < 1.05 * capacity  # how near to it hangs on how busy the machine is
+    trials = [(trial.rates_per_s["1g.10gb"], trial.valid["1g.10gb"], trial.p99_ms["1g.10gb"]) for trial in found.trials]
+    assert any(valid and rate == found.system_rate_per_s and p99 <= 130 for rate, valid, p99 in trials)
+    assert any(not valid and rate > found.system_rate_per_s for rate, valid, _ in trials)
     with pytest.raises(BenchmarkError, match="keeps a bound of 1 ms at no rate"):
         find_max_rate("1g", model="bert-99", servers="emulated", **options | {"latency_ms": 1})
 

@@ -13,7 +13,7 @@ import errno
 import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -105,8 +105,11 @@ def main() -> None:
         _complain(str(error))
         sys.exit(FAILED if isinstance(error, RuntimeError) else BAD_INPUT)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends already; a second one would only print a traceback
-        sys.exit(INTERRUPTED)
+        _end_interrupted()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer saw Ctrl-C first
+            _end_interrupted()
+        raise
     except BrokenPipeError:  # the reader, `head` for one, has had enough
         _drop_output()
         sys.exit(OUTPUT_CLOSED)
@@ -116,6 +119,12 @@ def main() -> None:
         _drop_output()
         _complain(f"output cannot be written: {error.strerror}")
         sys.exit(BAD_INPUT)
+
+
+def _end_interrupted() -> NoReturn:
+    """Leave after Ctrl-C; another one while the interpreter ends would only print a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(INTERRUPTED)
 
 
 def _complain(message: str) -> None:
