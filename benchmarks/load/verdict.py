@@ -79,7 +79,7 @@ def _amount(log: RequestLog, load: Load) -> Iterator[_Finding]:
     if lasted_s < rules.min_duration_s - _CLOCK_S:
         yield (
             f"it lasted {lasted_s:.2f} s, less than the {rules.min_duration_s:g} s asked for",
-            "see why it ended early; with LoadGen, expect more samples a second",
+            "see why it ended early; with LoadGen, warm up longer, so that the rate that comes is expected",
         )
     samples = int(log.samples.sum())
     if load.mode == "offline" and samples < rules.min_samples:

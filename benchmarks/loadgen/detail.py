@@ -85,7 +85,7 @@ def _findings(said: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str]]:
         yield f"LoadGen: {late} of {total} queries took longer than the bound of {bound_ms:g} ms", "ask for a lower rate"
     if said.get("result_min_duration_met") is False:
         least_s = said.get("effective_min_duration_ms", 0) / 1000
-        yield f"LoadGen: the run was shorter than {least_s:g} s", "expect a higher rate, so that LoadGen makes more queries"
+        yield f"LoadGen: the run was shorter than {least_s:g} s", "warm up longer, so that the rate that comes is expected"
     if said.get("result_min_queries_met") is False:
         least = said.get("effective_min_query_count")
         yield f"LoadGen: {said.get('result_query_count')} queries are fewer than the {least} that were asked for", _LONGER

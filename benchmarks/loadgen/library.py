@@ -31,7 +31,8 @@ Complete = Callable[[Sequence[int]], None]
 """To be told the ids of samples that were answered, from any thread."""
 
 _UNBOUNDED_NS = 10**15  # 11 days: LoadGen has no way to say that there is no bound
-_OFFLINE_MARGIN = 1.2  # on the rate expected offline: samples that are done before the minimum duration do not count
+_OFFLINE_MARGIN = 1.5
+"""On the rate expected offline: too few samples make a run INVALID, and an instance is faster once its neighbours are done."""
 
 _BEARABLE_S = 5.0  # of queries in flight beyond the bound, before LoadGen ends a run in mode server that the system cannot bear
 

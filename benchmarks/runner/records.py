@@ -30,7 +30,7 @@ def run_of(instance: Instance, host: str, load: Load, ready: Prepared, outcome: 
     verdict = judge(log, load, ceiling_per_s=ready.ceiling_per_s, in_process=outcome.in_process)
     reasons, advice = list(verdict.reasons), list(verdict.advice)
     if outcome.verdict is not None and not outcome.verdict["valid"]:
-        reasons += [f"LoadGen: {reason}" for reason in outcome.verdict["reasons"]]
+        reasons += list(outcome.verdict["reasons"])
         advice += list(outcome.verdict["advice"])
     return InstanceRun(
         instance=instance.name,
