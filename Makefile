@@ -55,7 +55,7 @@ export PIP_CONSTRAINT
 stress: $(VENV)/.installed-test  ## Random fleets against brute force, for ten minutes
 	$(BIN)/python tests/stress.py --seconds 600
 
-bench: $(VENV)/.installed-test  ## Speed and quality of the planner, as in the README
+bench: $(VENV)/.installed-test  ## Speed and quality of the planner, quality of measurement, as in the README
 	$(BIN)/python -m benchmarks.planner speed
 	$(BIN)/python -m benchmarks.planner quality
 	$(BIN)/python -m benchmarks.planner services
@@ -63,6 +63,7 @@ bench: $(VENV)/.installed-test  ## Speed and quality of the planner, as in the R
 	$(BIN)/python -m benchmarks.planner reconfigure
 	$(BIN)/python -m benchmarks.planner steps
 	$(BIN)/python -m benchmarks.planner online
+	$(BIN)/python -m benchmarks.quality
 
 clean:  ## Remove what the other commands made
 	rm -rf $(VENV) .venv-lowest demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
