@@ -32,6 +32,8 @@ from benchmarks.runner.measuring import Member, measure
 from benchmarks.scenarios import Scenario, Study
 from benchmarks.servers import ServerTask, server_for
 from benchmarks.servers.emulated_device import EmulatedDevice, Faults
+from benchmarks.servers.find import find_tritonserver
+from benchmarks.servers.repository import Serving, write_repository
 from partitioner.errors import SpecError
 
 MIXED = "4g+2g+1g"
@@ -155,6 +157,16 @@ def test_the_highest_rate_is_between_nothing_and_the_capacity(mark):
     assert any(not valid and rate > found.system_rate_per_s for rate, valid, _ in trials)
     with pytest.raises(BenchmarkError, match="keeps a bound of 1 ms at no rate"):
         find_max_rate("1g", model="bert-99", servers="emulated", **options | {"latency_ms": 1})
+
+
+def test_a_model_repository_of_ones_own_is_served_as_it_is(tmp_path, mark):
+    mine = replace(model("echo"), name="mine")
+    write_repository(tmp_path, {mine: None}, program=find_tritonserver(), serving=Serving(1, 1, on_gpu=False))
+    result = run("1g", model="mine", model_repository=str(tmp_path), **QUICK)
+    (entry,) = result.repeats[0].instances
+    assert (result.metadata.model, entry.failed, entry.facts["model"]) == ("mine", 0, "mine version 1")
+    assert entry.queries > 10
+    assert entry.client_ceiling_per_s is None  # no echo twin is put into what is not ours
 
 
 def test_models_of_ones_own_are_measured_as_they_are(tmp_path, mark):

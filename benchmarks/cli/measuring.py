@@ -85,6 +85,9 @@ Address = Annotated[
     list[str] | None,
     typer.Option("--address", metavar="NAME=HOST:PORT", help="gRPC address of an instance's external server."),
 ]
+Repository = Annotated[
+    str | None, typer.Option("--model-repository", metavar="DIR", help="Triton's folder of models, instead of a generated one.")
+]
 Ray = Annotated[
     str | None, typer.Option("--ray", metavar="ADDRESS", help="Run on the nodes of a Ray cluster: auto, HOST:PORT or ray://...")
 ]
@@ -113,6 +116,7 @@ def run(  # one parameter for each option
     latency_ms: Latency = None,
     rate: Rate = None,
     address: Address = None,
+    model_repository: Repository = None,
     ray: Ray = None,
     dcgm: Dcgm = None,
     as_json: AsJson = False,
@@ -138,6 +142,7 @@ def run(  # one parameter for each option
         "latency_ms": latency_ms,
         "rate_per_s": _rates(rate),
         "addresses": _pairs(address, "--address", "HOST:PORT"),
+        "model_repository": model_repository,
     }
     study = _study(ctx, scenarios, options)
     folder = out or Path("bench-results", datetime.now().astimezone().strftime("%Y%m%d-%H%M%S"))
@@ -178,6 +183,7 @@ def max_rate(
     warmup: Warmup = 2.0,
     latency_ms: Latency = None,
     address: Address = None,
+    model_repository: Repository = None,
     ray: Ray = None,
     as_json: AsJson = False,
 ) -> None:
@@ -196,6 +202,7 @@ def max_rate(
         "warmup_s": warmup,
         "latency_ms": latency_ms,
         "addresses": _pairs(address, "--address", "HOST:PORT"),
+        "model_repository": model_repository,
     }
     study = _study(ctx, scenarios, options)
     with _bar() as progress, _hosts(ray) as hosts:
