@@ -50,11 +50,6 @@ def throughput_per_s(log: RequestLog) -> float:
     return float(log.samples[~log.failed].sum()) / log.end_s if len(log) and log.end_s > 0 else 0.0
 
 
-def requests_per_s(log: RequestLog) -> float:
-    """Return queries a second, answered or not, from the common start to the last answer [1/s]."""
-    return len(log) / log.end_s if len(log) and log.end_s > 0 else 0.0
-
-
 def window_throughput_per_s(log: RequestLog, *, begin_s: float, end_s: float) -> float:
     """Return answered samples a second within a window of the run [1/s].
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.load.values import Load, System
@@ -37,11 +38,9 @@ async def expected_rate(system: System, load: Load, *, for_s: float = 0.5) -> fl
             await system.infer([(at + i) % system.n_samples for i in range(batch)])
             done, fastest_s, at = done + batch, min(fastest_s, time.monotonic() - sent_s), at + lanes * batch
 
-    try:
+    with suppress(BenchmarkError, OSError):  # the run itself will tell of it; what was answered before is the best that is known
         async with asyncio.timeout(load.timeout_s + for_s):
             await asyncio.gather(*(ask(lane) for lane in range(lanes)))
-    except (BenchmarkError, OSError):
-        pass  # the run itself will tell of it; what was answered before is the best that is known
     if not done:
         return _NONE_ANSWERED_PER_S
     if load.mode == "offline":

@@ -66,11 +66,8 @@ class EmulatedServer:
         ServerError
             It does not.
         """
-        try:
+        with self._process.starting():
             self._begin(time.monotonic() + self.task.timeout_s)
-        except BaseException:  # nothing may be left of a server whose owner was told that there is none
-            self.stop()
-            raise
 
     def stop(self) -> None:
         """End it."""

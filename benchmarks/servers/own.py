@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.errors import ServerError
@@ -96,6 +97,15 @@ class OwnProcess:
                 scratch=self._scratch.path if self._scratch else None,
                 grace_s=grace_s,
             )
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """End it where a start fails: nothing may be left of a server whose owner was told that there is none."""
+        try:
+            yield
+        except BaseException:
+            self.stop()
+            raise
 
     def require_wanted(self) -> None:
         """Check that nobody has stopped it meanwhile.

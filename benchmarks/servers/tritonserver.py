@@ -109,11 +109,8 @@ class TritonServer:
             There is no tritonserver, a port is taken, the model is missing or does not load, the GPU is gone, memory ran out,
             or it takes too long.
         """
-        try:
+        with self._process.starting():
             self._begin(time.monotonic() + self.task.timeout_s)
-        except BaseException:  # nothing may be left of a server whose owner was told that there is none
-            self.stop()
-            raise
 
     def stop(self) -> None:
         """End it; nothing is left of it but its log, where the task named a folder."""

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, field
 from benchmarks.load.values import Load, Rules
 from benchmarks.models.model import BenchModel
 
-KINDS = ("triton", "onnxruntime", "torch")
-
 
 @dataclass(frozen=True, slots=True)
 class SystemTask:
